@@ -1,0 +1,105 @@
+"""Errors a user can meet: each has a stable code, an exit status and a way out.
+
+The table below is the single source of ``docs/errors.md``; a test keeps the two equal.
+A message says what was expected, what was found and what to do. It never carries a
+patient's name, identifier or an unhashed UID.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """The one table of exit codes (every command, the MAP and the worker)."""
+
+    OK = 0  # done; for the gate: pass
+    USAGE = 2  # usage or configuration
+    UNUSABLE_INPUT = 3  # input unusable, nothing eligible, not applicable
+    FAILED = 4  # internal error, model, resources
+    PARTIAL = 5  # some series failed, the rest is published
+    REVIEW = 10  # gate only
+    REJECT = 20  # gate only
+    TIMEOUT = 124
+    CANCELLED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """What a code stands for: a title, the exit status, and the usual way out."""
+
+    title: str
+    status: ExitStatus
+    remedy: str
+
+
+_IN, _USE, _FAIL = ExitStatus.UNUSABLE_INPUT, ExitStatus.USAGE, ExitStatus.FAILED
+
+CODES: dict[str, ErrorKind] = {
+    # E1xx: the input
+    "E100": ErrorKind("input not found or empty", _IN, "Check the path; it must hold DICOM files."),
+    "E101": ErrorKind("not a DICOM file", _IN, "Remove the file or convert it to DICOM Part 10."),
+    "E102": ErrorKind("damaged or truncated file", _IN, "Send the image again from the archive."),
+    "E103": ErrorKind("slices are unevenly spaced or missing", _IN, "Send the complete series, or pass --allow-gaps."),
+    "E104": ErrorKind("several patients in one input", _IN, "Give one patient's images at a time."),
+    "E105": ErrorKind("no pixel data, or not an image", _IN, "Give CT, CR or DX images."),
+    "E106": ErrorKind("colour image", _IN, "anomap reads single-channel images only."),
+    "E107": ErrorKind(
+        "transfer syntax unsupported or codec missing", _IN, "See `anomap doctor`; decompress the image."
+    ),
+    "E108": ErrorKind("pixel values unusable (NaN, constant or empty)", _IN, "Check the acquisition or the export."),
+    "E109": ErrorKind("grey values have no usable scale", _IN, "Rescale Slope/Intercept must be valid numbers."),
+    "E110": ErrorKind("localizer, scout or derived image", _IN, "Give the axial series itself."),
+    "E111": ErrorKind("modality or SOP class not supported", _IN, "Give CT, CR or DX images."),
+    "E112": ErrorKind(
+        "geometry missing, invalid or inconsistent", _IN, "Position, orientation and spacing must be valid."
+    ),
+    "E113": ErrorKind("outside the model's domain", _IN, "Choose a model for this kind of image (`anomap models`)."),
+    "E114": ErrorKind("no body found in the image", _IN, "Check that the image shows a patient."),
+    "E115": ErrorKind("duplicate image with other content", _IN, "Keep one image per SOP Instance UID."),
+    "E116": ErrorKind("image made by anomap itself", _IN, "Analyse the source images, not the results."),
+    "E117": ErrorKind("image too large to be real", _IN, "Rows, columns and frames must fit the pixel data."),
+    # E2xx: usage and configuration
+    "E200": ErrorKind("wrong option or configuration", _USE, "See `anomap COMMAND --help`."),
+    "E201": ErrorKind("output exists", _USE, "Choose an empty folder or pass --overwrite."),
+    "E202": ErrorKind("output not writable", _USE, "Check permissions and free space."),
+    "E203": ErrorKind("optional dependency missing", _USE, "Install the extra that the message names."),
+    # E3xx: the model
+    "E300": ErrorKind("model not found", _FAIL, "See `anomap models` and --models DIR."),
+    "E301": ErrorKind("model file does not match its hash", _FAIL, "Restore the bundle; never edit its files."),
+    "E302": ErrorKind("model bundle invalid or of another version", _FAIL, "Use a bundle made for this version."),
+    # E4xx: resources
+    "E400": ErrorKind("out of memory", _FAIL, "Lower --batch-size or use --device cpu."),
+    "E401": ErrorKind("device not available", _FAIL, "Use --device auto or cpu."),
+    "E402": ErrorKind("time-out", ExitStatus.TIMEOUT, "Raise the time limit or use preset fast."),
+    "E403": ErrorKind("cancelled", ExitStatus.CANCELLED, "Start again when ready; nothing was published."),
+    # E5xx: ours
+    "E500": ErrorKind("internal error", _FAIL, "Run with --debug and report the traceback."),
+    "E501": ErrorKind("result failed its own checks", _FAIL, "Nothing was published; report the message."),
+}
+
+
+class AnomapError(Exception):
+    """A failure with a stable code.
+
+    Args:
+        code: A key of `CODES`.
+        message: One line: expected, got, where. No patient data.
+        remedy: What to do; the code's usual remedy when omitted.
+    """
+
+    def __init__(self, code: str, message: str, remedy: str | None = None) -> None:
+        self.code = code
+        self.message = message
+        self.remedy = CODES[code].remedy if remedy is None else remedy
+        super().__init__(f"{code} {message}. {self.remedy}".replace(".. ", ". "))
+
+    @property
+    def status(self) -> ExitStatus:
+        """The exit status of a command that ends with this error."""
+        return CODES[self.code].status
+
+    def __reduce__(self) -> tuple[type[AnomapError], tuple[str, str, str]]:
+        """Keep all three parts when the error crosses a process border."""
+        return (AnomapError, (self.code, self.message, self.remedy))

@@ -1,0 +1,1 @@
+"""From source pixels to model input, and the exact way back."""

@@ -1,0 +1,1 @@
+"""Residual scores: what the generator could not reproduce."""

@@ -1,0 +1,357 @@
+"""The frozen dataclasses that travel through the house, and nothing else.
+
+    ImageSeries -> Prepared -> Reconstruction -> ScoreMap -> AnomalyResult
+
+Arrays are numpy, indexed ``(k, row, col)``; an affine maps the index ``(k, row, col, 1)`` to
+**LPS millimetres**. Every ``__post_init__`` checks shape, dtype and finiteness, so that a
+function which receives one of these need not look again. This file imports neither torch nor pydicom.
+
+Letters in shapes: ``K`` source frames, ``R, C`` source rows and columns, ``N`` model images,
+``H, W`` model rows and columns, ``D`` latent size, ``M`` cohort images, ``S`` scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from anomap.errors import AnomapError
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+UInt16 = npt.NDArray[np.uint16]
+
+
+def _check(name: str, array: np.ndarray, dtype: npt.DTypeLike, shape: tuple[int | None, ...]) -> None:
+    """Raise E501 unless `array` has `dtype` and `shape` (None is any size)."""
+    fits = array.ndim == len(shape) and all(
+        want is None or want == got for want, got in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != np.dtype(dtype) or not fits:
+        msg = f"{name}: expected {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
+        raise AnomapError("E501", msg)
+
+
+def _check_finite(name: str, array: np.ndarray, code: str = "E501") -> None:
+    if not np.isfinite(array).all():
+        raise AnomapError(code, f"{name}: {np.count_nonzero(~np.isfinite(array))} values are not finite")
+
+
+class Verdict(StrEnum):
+    """What anomap says of a series. Only PASS may release it to a next step."""
+
+    PASS = "PASS"  # noqa: S105 (a verdict, not a password)
+    REVIEW = "REVIEW"
+    REJECT = "REJECT"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+    UNCALIBRATED = "UNCALIBRATED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSeries:
+    """Images of one patient that belong together: a CT series, or one radiograph (K = 1).
+
+    Attributes:
+        pixels: ``(K, R, C)`` float32. HU for CT; for radiographs P-values in [0, 1] (0 black, 1 white),
+            i.e. after modality LUT, VOI LUT and MONOCHROME1 inversion.
+        unit: UCUM-like unit of `pixels`: "HU", or "1" for P-values.
+        affine: ``(4, 4)`` float64, index (k, row, col, 1) -> LPS mm. For a radiograph without position:
+            pixel spacing on the diagonal, origin zero (then `frame_of_reference` is empty).
+        modality: DICOM Modality ("CT", "CR", "DX").
+        frame_ids: K stable names, one a frame: SOP Instance UID, or a physical position for volumes
+            that never were DICOM. Seeds derive from them, never from an index.
+        valid: ``(K, R, C)`` bool; False where the acquisition holds padding.
+        headers: K pydicom Datasets without pixel data in k order; empty for non-DICOM volumes.
+        frame_of_reference: Frame of Reference UID, "" when there is none.
+        warnings: Sentences about oddities met while reading (no patient data).
+    """
+
+    pixels: Float32
+    unit: Literal["HU", "1"]
+    affine: Float64
+    modality: str
+    frame_ids: tuple[str, ...]
+    valid: Bool
+    headers: tuple[Any, ...] = ()
+    frame_of_reference: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("ImageSeries.pixels", self.pixels, np.float32, (None, None, None))
+        _check("ImageSeries.affine", self.affine, np.float64, (4, 4))
+        _check("ImageSeries.valid", self.valid, np.bool_, self.pixels.shape)
+        _check_finite("pixel values", self.pixels, "E108")
+        _check_finite("affine", self.affine, "E112")
+        if len(self.frame_ids) != len(self.pixels):
+            raise AnomapError("E501", f"{len(self.frame_ids)} frame ids for {len(self.pixels)} frames")
+        if self.headers and len(self.headers) != len(self.pixels):
+            raise AnomapError("E501", f"{len(self.headers)} headers for {len(self.pixels)} frames")
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance of neighbouring (slices, rows, columns) in mm."""
+        k, row, col = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(k), float(row), float(col)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreprocessSpec:
+    """How source pixels become model input. Part of a bundle's metadata; it travels with the weights.
+
+    Attributes:
+        kind: "ct" or "radiograph".
+        size: Side of the square model input in pixels.
+        fit: How a frame meets the square grid. "pad": aspect kept, rest padded. "squeeze": stretched to the
+            square (what the public ChestX-ray14 pictures underwent). "body": a square of `field_of_view_mm`
+            centred on the body (CT).
+        field_of_view_mm: Side of the square for fit "body".
+        window_level_hu, window_width_hu: CT intensity window; its ends map to -1 and 1.
+        percentiles: Radiograph: these percentiles of the valid P-values map to -1 and 1.
+        mask_outside_body: CT: everything outside the body (table, clothes) becomes air before projection.
+    """
+
+    kind: Literal["ct", "radiograph"]
+    size: int
+    fit: Literal["pad", "squeeze", "body"] = "pad"
+    field_of_view_mm: float = 400.0  # most adult trunks; wider ones lose their arms, not their organs
+    window_level_hu: float = 50.0  # Woodland 2025: level 50, width 350
+    window_width_hu: float = 350.0
+    percentiles: tuple[float, float] = (0.5, 99.5)  # ignore burnt-in letters and dead pixels
+    mask_outside_body: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 32 or self.size & (self.size - 1):
+            raise AnomapError("E302", f"model size must be a power of two of at least 32, got {self.size}")
+        if self.window_width_hu <= 0 or self.field_of_view_mm <= 0:
+            raise AnomapError("E302", "window width and field of view must be positive")
+
+    @property
+    def score_unit(self) -> str:
+        """Unit of residuals: "HU" for CT, "grey level" (of 255) for radiographs."""
+        return "HU" if self.kind == "ct" else "grey level"
+
+    @property
+    def score_range(self) -> float:
+        """Width of the model's input range [-1, 1] in `score_unit`."""
+        return self.window_width_hu if self.kind == "ct" else 255.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Model input with the exact way back.
+
+    Attributes:
+        images: ``(N, 1, H, W)`` float32 in [-1, 1].
+        valid: ``(N, 1, H, W)`` bool, False where the model pixel lies outside the source or in padding.
+        body: ``(N, 1, H, W)`` bool, the body; a subset of `valid`.
+        frame: ``(N,)`` int64 source frame k of each image.
+        frame_ids: N names, as in `ImageSeries`.
+        to_source: ``(N, 3, 3)`` float64, model (row, col, 1) -> source (row, col, 1), pixel centres on integers.
+        gain, offset: ``(N,)`` float64, source value = offset + gain * model value (inside the window).
+        spec: What was done.
+    """
+
+    images: Float32
+    valid: Bool
+    body: Bool
+    frame: Int64
+    frame_ids: tuple[str, ...]
+    to_source: Float64
+    gain: Float64
+    offset: Float64
+    spec: PreprocessSpec
+
+    def __post_init__(self) -> None:
+        n, side = len(self.images), self.spec.size
+        _check("Prepared.images", self.images, np.float32, (n, 1, side, side))
+        for name in ("valid", "body"):
+            _check(f"Prepared.{name}", getattr(self, name), np.bool_, (n, 1, side, side))
+        _check("Prepared.frame", self.frame, np.int64, (n,))
+        _check("Prepared.to_source", self.to_source, np.float64, (n, 3, 3))
+        for name in ("gain", "offset"):
+            _check(f"Prepared.{name}", getattr(self, name), np.float64, (n,))
+        _check_finite("Prepared.images", self.images, "E108")
+        if np.abs(self.images).max(initial=0.0) > 1.0 + 1e-6:
+            raise AnomapError("E501", "Prepared.images leave [-1, 1]")
+        if len(self.frame_ids) != n:
+            raise AnomapError("E501", f"{len(self.frame_ids)} frame ids for {n} images")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconstruction:
+    """What the generator could reproduce of each image.
+
+    Attributes:
+        images: ``(N, 1, H, W)`` float32 in [-1, 1], rendered with the generator's own constant noise.
+        w: ``(N, D)`` float32 latent vectors.
+        loss: ``(N,)`` float64 final projection loss.
+        prior_distance: ``(N,)`` float64 distance of w from the training cloud (Mahalanobis, per sqrt(D)).
+        steps: Optimisation steps taken.
+        converged: ``(N,)`` bool, False where the loss was still falling fast or is not finite.
+        seeds: ``(N,)`` int64, each derived from the image's own frame id.
+    """
+
+    images: Float32
+    w: Float32
+    loss: Float64
+    prior_distance: Float64
+    steps: int
+    converged: Bool
+    seeds: Int64
+
+    def __post_init__(self) -> None:
+        n = len(self.images)
+        _check("Reconstruction.images", self.images, np.float32, (n, 1, None, None))
+        _check("Reconstruction.w", self.w, np.float32, (n, None))
+        for name in ("loss", "prior_distance"):
+            _check(f"Reconstruction.{name}", getattr(self, name), np.float64, (n,))
+            _check_finite(f"Reconstruction.{name}", getattr(self, name))
+        _check("Reconstruction.converged", self.converged, np.bool_, (n,))
+        _check("Reconstruction.seeds", self.seeds, np.int64, (n,))
+        _check_finite("Reconstruction.images", self.images)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreMap:
+    """Scores of every image and dense maps on the source grid.
+
+    Attributes:
+        maps: name -> ``(K, R, C)`` float32 on the **source** grid, NaN where nothing was scored.
+            "residual" is the signed difference (image - reconstruction), "mse" and "wd" the window scores,
+            each pixel holding the score of the window centred there.
+        per_image: score name -> ``(N,)`` float64, higher is odder; see `anomap.scoring.SCORES`.
+        top_window: ``(N, 4)`` int64 rows ``(row0, col0, row1, col1)`` of the highest WD window, in model pixels.
+        frame: ``(N,)`` int64 source frame of each image.
+        unit: "HU" or "grey level"; MSE scores are in its square.
+    """
+
+    maps: Mapping[str, Float32]
+    per_image: Mapping[str, Float64]
+    top_window: Int64
+    frame: Int64
+    unit: str
+
+    def __post_init__(self) -> None:
+        n = len(self.frame)
+        for name, scores in self.per_image.items():
+            _check(f"ScoreMap.per_image[{name}]", scores, np.float64, (n,))
+            _check_finite(f"score {name}", scores)
+        for name, dense in self.maps.items():
+            _check(f"ScoreMap.maps[{name}]", dense, np.float32, (None, None, None))
+        _check("ScoreMap.top_window", self.top_window, np.int64, (n, 4))
+        _check("ScoreMap.frame", self.frame, np.int64, (n,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """Scores of images as they should be: what a new score is compared with.
+
+    Attributes:
+        scores: ``(M, S)`` float64.
+        names: S score names.
+        patients: M pseudonymous patient labels; images of one patient are not independent.
+        bundle_sha256: Hash of the weights that made the scores.
+        description: Population, source and date, for the report.
+        region_threshold: WD map value that few pixels of the cohort exceed; regions start here.
+    """
+
+    scores: Float64
+    names: tuple[str, ...]
+    patients: tuple[str, ...]
+    bundle_sha256: str
+    description: str
+    region_threshold: float
+
+    def __post_init__(self) -> None:
+        _check("Cohort.scores", self.scores, np.float64, (len(self.patients), len(self.names)))
+        _check_finite("Cohort.scores", self.scores)
+        if not self.patients:
+            raise AnomapError("E302", "a cohort needs at least one image")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """One connected region of elevated residual.
+
+    Attributes:
+        label: 1..65535, its value in `AnomalyResult.labels`.
+        frame: Source frame with the highest value.
+        bbox: Inclusive index bounds ``(k0, row0, col0, k1, row1, col1)``.
+        centroid_lps_mm: Centre of mass of the region's voxels.
+        area_mm2: Area on the frame `frame`; in pixels where there is no physical spacing.
+        volume_ml: Volume over all frames; None for a single projection image.
+        peak_wd, mean_mse: Highest window WD and mean squared residual inside.
+        p_value: Of `peak_wd` against the cohort's highest windows; 1.0 without a cohort.
+    """
+
+    label: int
+    frame: int
+    bbox: tuple[int, int, int, int, int, int]
+    centroid_lps_mm: tuple[float, float, float]
+    area_mm2: float
+    volume_ml: float | None
+    peak_wd: float
+    mean_mse: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why the verdict is what it is: a machine code and a sentence."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnomalyResult:
+    """The one object that feeds SR, SEG, PM, result.json, preview and exit code.
+
+    Attributes:
+        p_value: Smallest per-score p of the series after Bonferroni over scores and images, in (0, 1].
+        p_by_score: score name -> ``(N,)`` conformal p-values (1 + #{cohort >= s}) / (M + 1).
+        percentile_by_score: score name -> ``(N,)`` share of the cohort below, in per cent.
+        summary: score name -> worst value over the images of the series.
+        worst_image: Index n of the image with the smallest p (ties: highest "combined" score).
+        labels: ``(K, R, C)`` uint16 region labels on the source grid, 0 = none.
+        regions: The regions, highest `peak_wd` first.
+        region_threshold: Value of the WD map above which a pixel belongs to a region.
+        verdict, reasons: What is said and why.
+        cohort_description, cohort_size: What the p-values refer to; "" and 0 without a cohort.
+        provenance: Versions, bundle name and sha256, configuration, device, seeds, seconds by stage.
+    """
+
+    p_value: float
+    p_by_score: Mapping[str, Float64]
+    percentile_by_score: Mapping[str, Float64]
+    summary: Mapping[str, float]
+    worst_image: int
+    labels: UInt16
+    regions: tuple[Region, ...]
+    region_threshold: float
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    cohort_description: str
+    cohort_size: int
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check("AnomalyResult.labels", self.labels, np.uint16, (None, None, None))
+        if not 0.0 < self.p_value <= 1.0:
+            raise AnomapError("E501", f"p-value must lie in (0, 1], got {self.p_value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """Something in the input that was left out, and why. `name` is a path inside the input."""
+
+    name: str
+    code: str
+    reason: str
