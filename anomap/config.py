@@ -1,0 +1,63 @@
+"""What `anomap analyze` can be told. The same object is the command line and is stored with every result.
+
+It stands apart from `anomap.pipeline` so that ``anomap --help`` imports neither torch nor pydicom.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from anomap.errors import AnomapError
+
+OutputName = Literal["sr", "seg", "pm", "sc", "png"]
+DEFAULT_OUTPUTS: tuple[OutputName, ...] = ("sr", "seg", "pm", "png")
+# These change no number and no byte of a DICOM object, so results with and without them are the same result.
+_WITHOUT_EFFECT = ("batch_size", "overwrite", "identified", "time_limit_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzeConfig:
+    """How a study is analysed. The defaults need no thought."""
+
+    model: str = "auto"  # name of a bundle, or "auto": chosen for each series by modality and body part
+    preset: Literal["fast", "paper"] = "fast"  # fast: about 30 steps; paper: the published 1000-step projection
+    steps: int | None = None  # projection steps, instead of the preset's
+    batch_size: int | None = None  # images fitted together, instead of the preset's; changes speed and memory only
+    device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
+    outputs: tuple[OutputName, ...] = DEFAULT_OUTPUTS  # report, regions, residual map (CT), colour capture, preview
+    overwrite: bool = False  # replace an earlier anomap result in OUTPUT
+    allow_gaps: bool = False  # accept CT series with missing or unevenly spaced slices
+    identified: bool = False  # write UIDs and file names in clear into result.json and messages
+    time_limit_s: float | None = None  # give up after so many seconds
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 0:
+            raise AnomapError("E200", f"steps must be at least 0, got {self.steps}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise AnomapError("E200", f"batch size must be at least 1, got {self.batch_size}")
+        if self.time_limit_s is not None and not self.time_limit_s > 0:
+            raise AnomapError("E200", f"the time limit must be positive, got {self.time_limit_s}")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise AnomapError("E200", f"device must be auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
+        unknown = set(self.outputs) - {"sr", "seg", "pm", "sc", "png"}
+        if unknown:
+            raise AnomapError("E200", f"unknown outputs {', '.join(sorted(unknown))}; known: sr, seg, pm, sc, png")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        values = asdict(self)
+        return {**values, "outputs": list(self.outputs)}
+
+    def sha256(self, device: str) -> str:
+        """Hash of everything here that can change a result.
+
+        Args:
+            device: The device "auto" became: the last digits depend on it.
+        """
+        values = {name: value for name, value in self.as_dict().items() if name not in _WITHOUT_EFFECT}
+        text = json.dumps({**values, "device": device, "outputs": sorted(set(self.outputs))}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
