@@ -15,8 +15,8 @@ from anomap.errors import AnomapError
 
 OutputName = Literal["sr", "seg", "pm", "sc", "png"]
 DEFAULT_OUTPUTS: tuple[OutputName, ...] = ("sr", "seg", "pm", "png")
-# These change no number and no byte of a DICOM object, so results with and without them are the same result.
-_WITHOUT_EFFECT = ("batch_size", "overwrite", "identified", "time_limit_s")
+# These change no byte of a DICOM object (the device counts as what "auto" became).
+_WITHOUT_EFFECT = ("batch_size", "device", "overwrite", "identified", "time_limit_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,53 @@
+"""AnalyzeConfig: checked when made, hashed by what matters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from anomap.config import AnalyzeConfig
+from anomap.errors import AnomapError
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": -1},
+        {"batch_size": 0},
+        {"time_limit_s": 0.0},
+        {"time_limit_s": float("nan")},
+        {"device": "gpu"},
+        {"device": "cuda:x"},
+        {"outputs": ("sr", "pdf")},
+    ],
+)
+def test_a_wrong_option_is_refused_with_a_code(options):
+    with pytest.raises(AnomapError, match="E200"):
+        AnalyzeConfig(**options)
+
+
+def test_the_hash_covers_exactly_what_can_change_a_result():
+    changed = {
+        "model": "cxr", "preset": "paper", "steps": 5, "batch_size": 2, "device": "cpu", "outputs": ("sr",),
+        "overwrite": True, "allow_gaps": True, "identified": True, "time_limit_s": 9.0,
+    }  # fmt: skip
+    assert set(changed) == {field.name for field in fields(AnalyzeConfig)}
+    plain = AnalyzeConfig()
+    for name, value in changed.items():
+        same = replace(plain, **{name: value}).sha256("cpu") == plain.sha256("cpu")
+        assert same == (name in {"batch_size", "device", "overwrite", "identified", "time_limit_s"}), name
+    assert plain.sha256("cpu") != plain.sha256("cuda")
+
+
+def test_the_order_of_outputs_does_not_matter():
+    assert AnalyzeConfig(outputs=("sr", "seg")).sha256("cpu") == AnalyzeConfig(outputs=("seg", "sr")).sha256("cpu")
+
+
+def test_the_device_counts_as_what_it_became():
+    assert AnalyzeConfig(device="auto").sha256("cpu") == AnalyzeConfig(device="cpu").sha256("cpu")
+
+
+def test_the_configuration_is_json():
+    assert json.loads(json.dumps(AnalyzeConfig().as_dict()))["outputs"] == ["sr", "seg", "pm", "png"]
