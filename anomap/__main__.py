@@ -1,0 +1,7 @@
+"""``python -m anomap`` is ``anomap``."""
+
+import sys
+
+from anomap.cli import main
+
+sys.exit(main())
