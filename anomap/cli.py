@@ -207,9 +207,10 @@ def _parse(words: list[str]) -> Any:
         "doctor": Doctor,
     }
     about = f"Finds what does not belong in a medical image, and shows where. {anomap.NOT_A_DIAGNOSIS}"
-    return tyro.extras.subcommand_cli_from_dict(
+    command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="anomap", description=about, args=words, config=(FlagCreatePairsOff,)
     )
+    return command if hasattr(command, "run") else _Train(command)
 
 
 def _train_command(words: list[str]) -> Any:
@@ -218,12 +219,7 @@ def _train_command(words: list[str]) -> Any:
         return _TrainSummary
     from anomap.training.recipe import Recipe
 
-    def train(recipe: Any) -> _Train:
-        return _Train(recipe)
-
-    train.__doc__ = _TrainSummary.__doc__
-    train.__annotations__["recipe"] = OmitArgPrefixes[Recipe]
-    return train
+    return Recipe
 
 
 @dataclass(frozen=True)
@@ -257,7 +253,7 @@ def _analyze(
         outcome = analyze(source, output, models, config, listener)
     print_result(outcome.content, str(output), as_json=as_json)
     for error in outcome.errors:
-        print_error(error.__cause__ or error if debug else error, as_json=as_json, debug=debug)
+        print_error(error, as_json=as_json, debug=debug)
     if outcome.status is ExitStatus.UNUSABLE_INPUT and not outcome.errors:
         for reason in _why_nothing(outcome.content):
             print_error(reason, as_json=as_json, debug=False)

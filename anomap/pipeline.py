@@ -137,8 +137,13 @@ def analyze_series(
     Raises:
         AnomapError: As the stages do.
     """
-    tell = progress or (lambda *_: None)
     seconds: dict[str, float] = {}
+    totals: dict[str, int] = {}
+
+    def tell(name: str, done: int, total: int) -> None:
+        totals[name] = total
+        if progress is not None:
+            progress(name, done, total)
 
     @contextmanager
     def stage(name: str) -> Iterator[None]:
@@ -146,7 +151,7 @@ def analyze_series(
         start = time.perf_counter()
         yield
         seconds[name] = round(time.perf_counter() - start, 4)
-        tell(name, 1, 1)
+        tell(name, totals[name], totals[name])
 
     with stage("prepare"):
         prepared = prepare(series, bundle.spec)
