@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
 
 import anomap
 from anomap import cli
 from anomap.bundle import WEIGHTS
+from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
 from anomap.errors import AnomapError
 
 ROOT = Path(anomap.__file__).parents[1]
