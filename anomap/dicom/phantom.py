@@ -261,7 +261,8 @@ def radiograph_grey(rows: int, columns: int, *, seed: int = 0, needle: bool = Fa
         across = (down + 0.05) * 0.5 - (right - 0.45) * 0.87
         along = (down + 0.05) * 0.87 + (right - 0.45) * 0.5
         grey = np.where((np.abs(across) < max(0.008, 1.2 / columns)) & (np.abs(along) < 0.25), 0.98, grey)
-    return np.clip(grey, 0.0, 1.0)
+    clipped: Float64 = np.clip(grey, 0.0, 1.0)
+    return clipped
 
 
 def _soft(depth: Float64, width: float) -> Float64:
