@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
+from scipy import ndimage
 
 from anomap.dicom.header import number
 from anomap.errors import AnomapError
 from anomap.types import Bool, Float32, Float64
 
 AIR_HU = -1000.0  # what padding in CT becomes
+NO_TISSUE_HU = -1500.0  # vacuum is about -1000, noise and streaks beside metal reach some hundreds lower
+WRONG_HU = -4096.0  # nobody measures that; padding may lie there, but then at one value
 MAX_HU = 1e5  # beyond any metal on an extended scale
 _HU_TYPES = frozenset({"", "HU", "HU_MOD"})
 
@@ -33,7 +36,8 @@ def to_hounsfield(stored: npt.NDArray[np.integer], header: Dataset) -> tuple[Flo
         ``(R, C)`` float32 HU with air in the padding, and where the image is valid.
 
     Raises:
-        AnomapError: E109 without a usable scale to HU; E108 when nothing but padding or a single value is there.
+        AnomapError: E109 without a usable scale to HU, or with values no scanner measures (some damaged compressed
+            images decode to noise); E108 when nothing but padding or a single value is there.
     """
     if "ModalityLUTSequence" in header:
         raise AnomapError("E109", "a modality LUT gives no Hounsfield units")
@@ -43,10 +47,15 @@ def to_hounsfield(stored: npt.NDArray[np.integer], header: Dataset) -> tuple[Flo
         raise AnomapError("E109", "RescaleSlope or RescaleIntercept is missing or no number")
     slope, intercept = _rescale(header)
     valid = valid_pixels(stored, header)
-    values = np.where(valid, stored * slope + intercept, AIR_HU)
-    if np.abs(values).max() > MAX_HU:
-        raise AnomapError("E109", f"values beyond {MAX_HU:.0f} HU: RescaleSlope or RescaleIntercept is wrong")
-    return values.astype(np.float32), valid
+    values = stored.astype(np.float64) * slope + intercept
+    deep = values[valid & (values < WRONG_HU)]
+    if np.abs(values[valid]).max() > MAX_HU or (deep.size and deep.min() < deep.max()):
+        low, high = values[valid].min(), values[valid].max()
+        raise AnomapError("E109", f"values from {low:.0f} to {high:.0f} are no Hounsfield units")
+    valid &= ~_unmarked_padding(values)
+    if not valid.any():
+        raise AnomapError("E108", "the image holds nothing but padding")
+    return np.where(valid, values, AIR_HU).astype(np.float32), valid
 
 
 def to_p_values(stored: npt.NDArray[np.integer], header: Dataset) -> tuple[Float32, Bool, tuple[str, ...]]:
@@ -167,6 +176,15 @@ def apply_lut(values: Float64, item: Dataset, little_endian: bool = True) -> tup
         first -= 2**16
     index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
     return table[index].astype(np.float64), float(2**bits - 1)
+
+
+def _unmarked_padding(values: Float64) -> Bool:
+    """What lies below `NO_TISSUE_HU` and reaches the edge: a round field of view whose corners nobody declared."""
+    low = values < NO_TISSUE_HU
+    edge = low.copy()
+    edge[1:-1, 1:-1] = False
+    corners: Bool = ndimage.binary_propagation(edge, mask=low)
+    return corners
 
 
 def _table(data: Any, entries: int, little_endian: bool) -> npt.NDArray[np.integer]:
