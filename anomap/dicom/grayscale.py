@@ -204,9 +204,11 @@ def _as_stored(value: float, header: Dataset) -> int:
 
 
 def _rescale(header: Dataset) -> tuple[float, float]:
-    """Slope and intercept; 1 and 0 where absent."""
-    slope, intercept = number(header, "RescaleSlope", 1.0), number(header, "RescaleIntercept", 0.0)
-    if slope is None or intercept is None or not math.isfinite(slope * intercept) or slope == 0.0:
+    """Slope and intercept; 1 and 0 where absent, refused where no number."""
+    stated = [header.get(keyword) not in (None, "") for keyword in ("RescaleSlope", "RescaleIntercept")]
+    slope = number(header, "RescaleSlope", math.nan if stated[0] else 1.0) or 0.0
+    intercept = number(header, "RescaleIntercept", math.nan if stated[1] else 0.0) or 0.0
+    if not math.isfinite(slope * intercept) or slope == 0.0:
         raise AnomapError("E109", f"RescaleSlope {slope} with RescaleIntercept {intercept} is no scale")
     return slope, intercept
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
+from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
@@ -155,7 +155,7 @@ def numbers(header: Dataset, keyword: str) -> tuple[float, ...]:
 
 def kind_name(sop_class: object) -> str:
     """The standard's name of a SOP class; what isn't in the standard isn't repeated."""
-    uid = UID(str(sop_class))
+    uid = UID(str(sop_class), validation_mode=config.IGNORE)
     return uid.name.removesuffix(" Storage") if not uid.is_private and uid.name != uid else "unknown class"
 
 
@@ -247,7 +247,7 @@ def _check_size(header: Dataset) -> None:
 
 
 def _check_decodable(header: Dataset) -> None:
-    syntax = UID(str(header.file_meta.TransferSyntaxUID))
+    syntax = UID(str(header.file_meta.TransferSyntaxUID), validation_mode=config.IGNORE)
     if syntax in _NATIVE:
         return
     try:

@@ -85,7 +85,7 @@ def read_study(path: Path, config: ReadConfig | None = None) -> Study:
             the code of the reason that came closest to it.
     """
     config = config or ReadConfig()
-    with opened(path) as files:
+    with quiet(), opened(path) as files:
         if not files:
             raise AnomapError("E100", "the input holds no files")
         entries, skipped = _read_headers(files)

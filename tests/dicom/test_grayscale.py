@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
@@ -211,9 +212,12 @@ def test_a_useless_window_is_ignored_with_a_warning(window):
     assert len(warnings) == 1
 
 
-def test_a_radiograph_with_a_rescale_slope_of_zero_is_refused():
+@pytest.mark.parametrize("slope", [0, math.nan, "abc"])
+def test_a_radiograph_with_a_rescale_slope_that_is_none_is_refused(slope):
+    head = header(RescaleIntercept=0)
+    head["RescaleSlope"] = DataElement("RescaleSlope", "LO" if slope == "abc" else "DS", slope)
     with pytest.raises(AnomapError, match="E109"):
-        to_p_values(stored(), header(RescaleSlope=0, RescaleIntercept=0))
+        to_p_values(stored(), head)
 
 
 def test_padding_of_a_radiograph_is_black_and_not_valid():
