@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import config, dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
@@ -65,6 +67,11 @@ _NOT_A_SLICE = frozenset(
         "VRT",
     }
 )
+_KINDS = {
+    "SQ": "sequence",
+    **dict.fromkeys(("DS", "IS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), "number"),
+    **dict.fromkeys(("OB", "OD", "OF", "OL", "OV", "OW", "UN"), "bytes"),
+}
 _UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
@@ -180,7 +187,7 @@ def _check_file(path: Path) -> None:
 
 
 def _settle(dataset: Dataset, depth: int) -> int:
-    """Convert every element now; drop those that can't be, and count them."""
+    """Convert every element now; drop those that can't be or are of another kind than their tag, and count them."""
     if depth > MAX_DEPTH:
         raise AnomapError("E102", "the header's sequences are nested too deeply")
     dropped = 0
@@ -189,9 +196,12 @@ def _settle(dataset: Dataset, depth: int) -> int:
             element = dataset[tag]
             if element.VR == "PN":
                 str(element.value)  # names are decoded on first use
+            usable = _of_its_kind(element)
         except RecursionError:
             raise
         except Exception:
+            usable = False
+        if not usable:
             del dataset[tag]
             dropped += 1
             continue
@@ -200,6 +210,16 @@ def _settle(dataset: Dataset, depth: int) -> int:
     if depth == 0:
         _drop_impossible_spacing(dataset)
     return dropped
+
+
+def _of_its_kind(element: DataElement) -> bool:
+    """Whether a standard element holds a sequence, number, text or bytes as its tag says, so that it may be used so."""
+    if element.tag.is_private or not dictionary_has_tag(element.tag):
+        return True
+    found, expected = (
+        {_KINDS.get(vr, "text") for vr in text.split(" or ")} for text in (element.VR, dictionary_VR(element.tag))
+    )
+    return bool(found & expected)
 
 
 def _drop_impossible_spacing(header: Dataset) -> None:
@@ -230,20 +250,28 @@ def _check_kind(header: Dataset) -> None:
         raise AnomapError("E111", f"multi-frame images are not supported ({name})")
     if not photometric:
         raise AnomapError("E102", "PhotometricInterpretation is missing")
-    header.Modality = modality
+    if modality != header.Modality:
+        header.Modality = modality
 
 
 def _check_size(header: Dataset) -> None:
-    rows, columns = number(header, "Rows", 0.0) or 0.0, number(header, "Columns", 0.0) or 0.0
+    rows, columns = _whole(header, "Rows"), _whole(header, "Columns")
     if rows < 1 or columns < 1:
-        raise AnomapError("E102", f"an image of {rows:.0f} x {columns:.0f} pixels has no content")
+        raise AnomapError("E102", f"an image of {rows} x {columns} pixels has no content")
     if max(rows, columns) > MAX_SIDE or rows * columns > MAX_PIXELS:
-        raise AnomapError("E117", f"an image of {rows:.0f} x {columns:.0f} pixels is too large to be real")
-    allocated, stored = number(header, "BitsAllocated", 0.0) or 0.0, number(header, "BitsStored", 0.0) or 0.0
+        raise AnomapError("E117", f"an image of {rows} x {columns} pixels is too large to be real")
+    allocated, stored = _whole(header, "BitsAllocated"), _whole(header, "BitsStored")
     if allocated not in (8, 16, 32) or not 1 < stored <= allocated:
-        raise AnomapError("E102", f"{stored:.0f} bits stored in {allocated:.0f} are not possible")
-    if number(header, "PixelRepresentation") not in (0.0, 1.0):
+        raise AnomapError("E102", f"{stored} bits stored in {allocated} are not possible")
+    if _whole(header, "PixelRepresentation") not in (0, 1):
         raise AnomapError("E102", "PixelRepresentation must be 0 or 1")
+
+
+def _whole(header: Dataset, keyword: str) -> int:
+    value = header.get(keyword)
+    if not isinstance(value, int):
+        raise AnomapError("E102", f"{keyword} is missing or no whole number")
+    return value
 
 
 def _check_decodable(header: Dataset) -> None:

@@ -197,6 +197,7 @@ def test_names_that_do_not_fit_their_character_set_do_no_harm(image, charset):
         ({"BitsAllocated": 1, "BitsStored": 1}, "E102"),
         ({"BitsStored": 17}, "E102"),
         ({"PixelRepresentation": None}, "E102"),
+        ({"Rows": [32, 32]}, "E102"),
         ({"SOPInstanceUID": ""}, "E102"),
         ({"SeriesInstanceUID": "1." + "2" * 64}, "E102"),
         ({"StudyInstanceUID": None}, "E102"),
@@ -241,6 +242,19 @@ def test_an_impossible_spacing_is_none(image, spacing):
     dataset.PixelSpacing = spacing
     dataset.save_as(image)
     assert "PixelSpacing" not in read_header(image)[0]
+
+
+def test_an_element_of_another_kind_than_its_tag_is_dropped(image):
+    """A Modality of integers or a LUT sequence of text would stumble whoever uses it."""
+    data = image.read_bytes()
+    image.write_bytes(data.replace(b"\x08\0\x60\0CS\x02\0CT", b"\x08\0\x60\0IS\x02\x0012"))
+    head, dropped = read_header(image)
+    assert dropped == 1
+    assert code_of(head) == "E111"
+    image.write_bytes(data.replace(b"\x28\0\x10\0US\x02\0", b"\x28\0\x10\0LO\x02\0"))
+    head, dropped = read_header(image)
+    assert dropped == 1
+    assert code_of(head) == "E105"
 
 
 def test_numbers_are_read_or_refused():
