@@ -37,7 +37,7 @@ def opened(source: Path) -> Iterator[list[tuple[str, Path]]]:
         with tempfile.TemporaryDirectory(prefix="anomap-zip-") as folder:
             yield _unpack(source, Path(folder))
     else:
-        yield [(source.name, source)]
+        yield [(_text(source.name), source)]
 
 
 def is_zip(path: Path) -> bool:
@@ -56,7 +56,12 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
         for name in sorted(names):
             path = Path(place) / name
             if path.is_file():
-                yield path.relative_to(folder).as_posix(), path
+                yield _text(path.relative_to(folder).as_posix()), path
+
+
+def _text(name: str) -> str:
+    """A name that can be written as UTF-8, also when the file system's isn't."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _unpack(source: Path, folder: Path) -> list[tuple[str, Path]]:

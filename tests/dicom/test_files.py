@@ -40,6 +40,13 @@ def test_pipes_dead_links_and_linked_folders_are_left_alone(tmp_path):
     assert list(content(tmp_path)) == ["file"]
 
 
+def test_a_name_that_is_no_utf8_can_still_be_written_down(tmp_path):
+    os.close(os.open(os.fsencode(tmp_path) + b"/M\xfcller", os.O_CREAT | os.O_WRONLY))
+    for source in (tmp_path, next(tmp_path.iterdir())):
+        with opened(source) as found:
+            assert [name for name, _ in found] == ["M\N{REPLACEMENT CHARACTER}ller"]
+
+
 def test_a_missing_input_is_refused_without_its_name(tmp_path):
     with pytest.raises(AnomapError, match="E100") as caught, opened(tmp_path / "ZZPHI"):
         pass
