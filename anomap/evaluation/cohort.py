@@ -1,0 +1,95 @@
+"""The reference cohort of a bundle: what its scores are on images as they should be.
+
+It is measured when a bundle is made, on normal images that the generator was not trained on, with the settings
+a study is analysed with. p-values and the start of regions are relative to it, and hold for images like those.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, date, datetime
+
+import numpy as np
+
+from anomap.bundle import Bundle
+from anomap.evaluation.scores import Scores, score_images
+from anomap.projection.schedule import ProjectionConfig
+from anomap.scoring import SCORES
+from anomap.training.data import ImageSet
+from anomap.types import Cohort, Float64
+
+REGION_SHARE = 0.05  # of the cohort's images may show a region
+
+
+def measure_cohort(
+    bundle: Bundle, image_set: ImageSet, config: ProjectionConfig, measured: date | None = None
+) -> Cohort:
+    """Score normal images.
+
+    Args:
+        bundle: The model the cohort is for.
+        image_set: Normal images that were not trained on, prepared for this bundle.
+        config: Preset that studies will be analysed with.
+        measured: Date for the description; today when omitted.
+
+    Raises:
+        AnomapError: As `anomap.evaluation.scores.score_images`; E302 when there are no images.
+    """
+    scores = score_images(bundle, image_set.prepared, config)
+    return cohort_of(scores, image_set, bundle.info.sha256, describe(image_set, config, measured))
+
+
+def cohort_of(scores: Scores, image_set: ImageSet, bundle_sha256: str, description: str) -> Cohort:
+    """A cohort from scores that were measured already.
+
+    Args:
+        scores: Of the images of `image_set`.
+        image_set: Normal images.
+        bundle_sha256: Hash of the bundle that made the scores.
+        description: Who they are.
+
+    Raises:
+        AnomapError: E302 when there are no images.
+    """
+    names = tuple(SCORES)
+    return Cohort(
+        scores=np.stack([scores.per_image[name] for name in names], axis=1),
+        names=names,
+        patients=image_set.patients,
+        bundle_sha256=bundle_sha256,
+        description=description,
+        region_threshold=region_threshold(scores.map_peak),
+    )
+
+
+def region_threshold(peaks: Float64, share: float = REGION_SHARE) -> float:
+    """The smallest peak that at most `share` of the images exceed.
+
+    A region begins where the WD map exceeds this value. The maps' *peaks* are what counts, not their pixels: of
+    the many windows of an image one is always high, and a threshold that few pixels exceed would put regions
+    on most normal images (design notes, method, section 4). With fewer than 1 / share images it is the highest peak.
+
+    Args:
+        peaks: ``(M,)`` highest window of every normal image; with none, regions never begin.
+        share: Of the images.
+    """
+    if not len(peaks):
+        return float("inf")
+    return float(np.quantile(peaks, 1 - share, method="higher"))
+
+
+def describe(image_set: ImageSet, config: ProjectionConfig, measured: date | None = None) -> str:
+    """Population, sources and date of a cohort in one or two sentences.
+
+    Args:
+        image_set: The cohort's images.
+        config: The preset the scores were measured with.
+        measured: Date; today (UTC) when omitted.
+    """
+    day = measured or datetime.now(UTC).date()
+    sources = Counter(image_set.sources)
+    parts = ", ".join(f"{name or 'source not named'} ({count})" for name, count in sources.most_common())
+    return (
+        f"{len(image_set.names)} images of {len(set(image_set.patients))} patients labelled normal: "
+        f"{parts}. Measured {day.isoformat()} with preset {config.preset} ({config.steps} steps)."
+    )
