@@ -1,0 +1,293 @@
+"""Seconds per image and stage for both presets, and dense patch scoring beside the loop over scipy.
+
+python benchmarks/speed.py                 # the models in models/, phantoms as input
+python benchmarks/speed.py --device cuda
+
+Writes benchmarks/results/<device>.json. What is compared is measured alternately in one run; medians are given.
+Preset paper is timed over a few of its 1000 steps, which all cost the same, and stated per 1000 (--paper-steps 1000
+times it in full). The scipy loop is timed over a few rows of windows and stated for all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from scipy.stats import wasserstein_distance
+
+from anomap.bundle import Bundle, list_bundles, load_bundle
+from anomap.config import AnalyzeConfig
+from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
+from anomap.dicom.read import read_study
+from anomap.errors import AnomapError
+from anomap.evaluation.machine import describe_machine, result_name
+from anomap.pipeline import analyze_series, resolve_device, write_series
+from anomap.projection.schedule import PAPER, preset
+from anomap.scoring.wasserstein import window_wasserstein
+
+ROOT = Path(__file__).resolve().parents[1]
+FORMAT = "anomap.speed/1"
+STAGES = ("read", "prepare", "project", "score", "calibrate", "write")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTimes:
+    """One bundle with one preset.
+
+    Attributes:
+        bundle: Its name.
+        model_px: Side of the model image.
+        source_px: Rows and columns of the source images.
+        images: How many were analysed: slices of one CT series together, radiographs one after the other.
+        preset: Name.
+        steps: Projection steps the seconds stand for.
+        steps_timed: Steps that were timed; the projection's seconds are scaled by their ratio.
+        seconds: Stage -> median seconds per image.
+        total: Their sum.
+    """
+
+    bundle: str
+    model_px: int
+    source_px: tuple[int, int]
+    images: int
+    preset: str
+    steps: int
+    steps_timed: int
+    seconds: dict[str, float]
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringTimes:
+    """Patch Wasserstein of one image: all windows at stride 1, 256 grey levels, all of them present.
+
+    Attributes:
+        side_px: Side of the image.
+        window_px: Side of the windows, a sixteenth.
+        windows: How many there are.
+        seconds: Ours, for all of them.
+        scipy_seconds: `scipy.stats.wasserstein_distance` in a loop, for all of them.
+        scipy_rows_timed: Rows of windows timed for that.
+        ratio: Median of scipy / ours, round by round.
+        largest_difference: Of the values, in grey levels, over the rows timed.
+    """
+
+    side_px: int
+    window_px: int
+    windows: int
+    seconds: float
+    scipy_seconds: float
+    scipy_rows_timed: int
+    ratio: float
+    largest_difference: float
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, default=ROOT / "models")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument("--threads", type=int, help="processor threads; torch's own choice when omitted")
+    parser.add_argument("--slices", type=int, default=8, help="slices of the CT phantom")
+    parser.add_argument("--radiographs", type=int, default=2, help="radiographs analysed, one after the other")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds; medians over them")
+    parser.add_argument("--paper-steps", type=int, default=10, help="steps of preset paper that are timed")
+    parser.add_argument("--sides", type=int, nargs="*", default=[128, 256, 512], help="image sides for patch scoring")
+    parser.add_argument("--scipy-rows", type=int, default=2, help="rows of windows that the scipy loop is timed on")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    return parser.parse_args(words)
+
+
+def time_stages(options: argparse.Namespace, device: str) -> list[StageTimes]:
+    """All bundles with both presets, alternating."""
+    bundles = [load_bundle(info.folder, device) for info in list_bundles(options.models)]
+    if not bundles:
+        raise AnomapError("E300", f"no bundle in {options.models.name!r}")
+    configs = [
+        AnalyzeConfig(preset="fast", device=device),
+        AnalyzeConfig(preset="paper", steps=options.paper_steps, device=device),
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        write_ct_phantom(work / "CT", slices=options.slices, rows=512, columns=512, spacing_mm=(5.0, 0.75, 0.75))
+        write_radiograph_phantom(work / "DX", rows=2048, columns=1680, images=options.radiographs)
+        cases = [(bundle, config) for bundle in bundles for config in configs]
+        for number, (bundle, _) in enumerate(cases):  # first use pays for libraries and caches
+            _analyse(bundle, AnalyzeConfig(steps=1, device=device), work, work / f"first{number}")
+        rounds = [
+            [_analyse(bundle, config, work, work / f"out{number}-{place}") for place, (bundle, config) in _told(cases)]
+            for number in range(options.repeats)
+        ]
+    return [
+        _summary(bundle, config, [times[place] for times in rounds]) for place, (bundle, config) in enumerate(cases)
+    ]
+
+
+def _told(cases: Sequence[tuple[Bundle, AnalyzeConfig]]) -> Iterator[tuple[int, tuple[Bundle, AnalyzeConfig]]]:
+    for place, (bundle, config) in enumerate(cases):
+        print(f"{bundle.info.name}, preset {config.preset} ...", file=sys.stderr)
+        yield place, (bundle, config)
+
+
+def _analyse(bundle: Bundle, config: AnalyzeConfig, work: Path, out: Path) -> dict[str, Any]:
+    """One run over a bundle's phantom: seconds by stage of all images, and their number and size."""
+    start = time.perf_counter()
+    study = read_study(work / ("CT" if "CT" in bundle.info.modalities else "DX"))
+    seconds = dict.fromkeys(STAGES, 0.0)
+    seconds["read"] = time.perf_counter() - start
+    out.mkdir()
+    images = 0
+    for number, series in enumerate(study.series):
+        analysis = analyze_series(series, bundle, config)
+        write_series(analysis, out / f"{number}", config)
+        images += len(series.pixels)
+        for stage, value in analysis.result.provenance["seconds"].items():
+            seconds[stage] += value
+    return {"seconds": seconds, "images": images, "source_px": study.series[0].pixels.shape[1:]}
+
+
+def _summary(bundle: Bundle, config: AnalyzeConfig, rounds: list[dict[str, Any]]) -> StageTimes:
+    fitting = preset(config.preset, steps=config.steps)
+    steps = PAPER.steps if config.preset == "paper" else fitting.steps
+    images = rounds[0]["images"]
+    seconds = {stage: median(times["seconds"][stage] for times in rounds) / images for stage in STAGES}
+    seconds["project"] *= steps / fitting.steps
+    rows, columns = rounds[0]["source_px"]
+    return StageTimes(
+        bundle=bundle.info.name,
+        model_px=bundle.spec.size,
+        source_px=(rows, columns),
+        images=images,
+        preset=config.preset,
+        steps=steps,
+        steps_timed=fitting.steps,
+        seconds={stage: round(value, 5) for stage, value in seconds.items()},
+        total=round(sum(seconds.values()), 4),
+    )
+
+
+def time_scoring(side: int, rows: int, repeats: int, seed: int = 0) -> ScoringTimes:
+    """Dense patch scores of one image, ours and scipy's, alternating.
+
+    Args:
+        side: Of the image in pixels.
+        rows: Rows of windows scipy is timed on, spread over the image.
+        repeats: Rounds.
+        seed: Of the two pictures.
+    """
+    window = side // 16
+    image, other = (_picture(side, seed + number) for number in range(2))
+    count = side - window + 1
+    chosen = np.linspace(0, count - 1, rows).astype(int)
+    ours, scipy = [], []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        dense = window_wasserstein(image[None], other[None], window, 256)[0]
+        ours.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        loop = _scipy_rows(image, other, window, chosen)
+        scipy.append((time.perf_counter() - start) * count / rows)
+    return ScoringTimes(
+        side_px=side,
+        window_px=window,
+        windows=count * count,
+        seconds=round(median(ours), 5),
+        scipy_seconds=round(median(scipy), 3),
+        scipy_rows_timed=rows,
+        ratio=round(median(slow / fast for slow, fast in zip(scipy, ours, strict=True)), 1),
+        largest_difference=float(np.abs(dense[chosen] - loop).max()),
+    )
+
+
+def _scipy_rows(image: np.ndarray, other: np.ndarray, window: int, rows: np.ndarray) -> np.ndarray:
+    """Scores of some rows of windows, one scipy call a window."""
+    return np.array(
+        [
+            [
+                wasserstein_distance(
+                    image[row : row + window, col : col + window].ravel(),
+                    other[row : row + window, col : col + window].ravel(),
+                )
+                for col in range(image.shape[1] - window + 1)
+            ]
+            for row in rows
+        ]
+    )
+
+
+def _picture(side: int, seed: int) -> np.ndarray:
+    """A smooth random picture with a little grain that uses all 256 grey levels: our slowest case."""
+    rng = np.random.default_rng(seed)
+    smooth = gaussian_filter(rng.normal(size=(side, side)), side / 20)
+    grainy = smooth / smooth.std() + 0.1 * rng.normal(size=(side, side))
+    low, high = grainy.min(), grainy.max()
+    return np.rint((grainy - low) / (high - low) * 255).astype(np.uint8)
+
+
+def report(stages: Sequence[StageTimes], scoring: Sequence[ScoringTimes]) -> str:
+    """The figures as text."""
+    lines = [
+        "seconds per image",
+        f"{'bundle':16}{'preset':8}" + "".join(f"{stage:>11}" for stage in (*STAGES, "total")),
+    ]
+    for times in stages:
+        values = [*(times.seconds[stage] for stage in STAGES), times.total]
+        note = (
+            "" if times.steps == times.steps_timed else f"   project: {times.steps_timed} steps timed, x{times.steps}"
+        )
+        lines.append(f"{times.bundle:16}{times.preset:8}" + "".join(f"{value:11.4f}" for value in values) + note)
+    lines += [
+        "",
+        "patch Wasserstein of one image, all windows",
+        f"{'side':>5}{'window':>8}{'ours':>11}{'scipy':>11}{'ratio':>9}",
+    ]
+    lines += [
+        f"{found.side_px:5}{found.window_px:8}{found.seconds:11.4f}{found.scipy_seconds:11.2f}{found.ratio:9.0f}"
+        f"   ({found.scipy_rows_timed} rows of scipy timed; largest difference {found.largest_difference:.1g})"
+        for found in scoring
+    ]
+    return "\n".join(lines)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure, print, write."""
+    options = arguments(words)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    start = time.perf_counter()
+    try:
+        device = resolve_device(options.device)
+        stages = time_stages(options, device)
+    except AnomapError as error:
+        print(error, file=sys.stderr)
+        return int(error.status)
+    scoring = [time_scoring(side, options.scipy_rows, options.repeats) for side in options.sides]
+    print(report(stages, scoring))
+    content = {
+        "format": FORMAT,
+        "machine": describe_machine(device, ROOT),
+        "stages": [asdict(times) for times in stages],
+        "scoring": [asdict(found) for found in scoring],
+        "repeats": options.repeats,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / f"{result_name(device)}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"\n{path.name} written to {options.output.name}/")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
