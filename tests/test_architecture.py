@@ -10,8 +10,8 @@ LAYERS = [
     {"types", "errors"},
     {"networks", "scoring", "calibration", "regions", "preprocessing.geometry"},
     {"projection", "preprocessing", "bundle", "dicom"},
-    {"pipeline", "training", "evaluation", "report", "output", "config"},
-    {"cli", "__main__"},
+    {"pipeline", "training", "evaluation", "report", "output", "config", "preview", "domain"},
+    {"cli", "__main__", "console", "doctor"},
 ]
 FORBIDDEN = {  # package -> modules it must never import
     "anomap": ("monai", "holoscan", "slicer", "deploy_app", "slicer_extension", "pynetdicom"),

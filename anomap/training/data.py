@@ -58,7 +58,7 @@ class _Row:
 def series_from_picture(pixels: np.ndarray, name: str) -> ImageSeries:
     """An 8-bit grey picture ``(R, C)`` as a radiograph without physical spacing."""
     return ImageSeries(
-        pixels=(pixels.astype(np.float32) / 255)[None],
+        pixels=(pixels / 255).astype(np.float32)[None],
         unit="1",
         affine=np.eye(4),
         modality="DX",

@@ -1,0 +1,193 @@
+"""From a folder of normal images to a bundle: train, encode, package, measure the cohort.
+
+The same command resumes an interrupted run: the generator goes on from its checkpoint. Every other stage takes
+minutes and is done anew.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from anomap import NOT_A_DIAGNOSIS, __version__
+from anomap.bundle import BundleInfo, load_bundle, write_bundle, write_cohort
+from anomap.evaluation.cohort import measure_cohort
+from anomap.evaluation.frechet import FrechetReport, frechet_report
+from anomap.networks.stylegan2 import Generator
+from anomap.projection import measure_w
+from anomap.projection.schedule import FAST
+from anomap.training.data import load_images
+from anomap.training.encoder import EncoderConfig, train_encoder
+from anomap.training.sheet import contact_sheet
+from anomap.training.train import TrainConfig, train
+from anomap.types import Float32, PreprocessSpec
+
+Report = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything a bundle is made from; ``anomap train`` takes these as options."""
+
+    data: Path  # folder with manifest.csv (splits train and val), or of DICOM files
+    name: str  # of the bundle: models/<name>
+    models: Path = Path("models")  # where the bundle is written
+    runs: Path = Path("runs")  # where checkpoints, curves and samples go
+    kind: Literal["radiograph", "ct"] = "radiograph"
+    version: str = "0.1.0"  # of the bundle
+    body_part: str = ""  # DICOM Body Part Examined the model is for; empty: any
+    population: str = "not described"  # one sentence on the training images, for the model card
+    fit: Literal["pad", "squeeze", "body"] = "pad"  # how a frame meets the square (see PreprocessSpec)
+    window: int = 0  # side of the scored windows in model pixels; 0: a sixteenth of the side
+    training: TrainConfig = field(default_factory=TrainConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    @property
+    def spec(self) -> PreprocessSpec:
+        """Preprocessing of the bundle."""
+        return PreprocessSpec(
+            kind=self.kind,
+            size=self.training.network.resolution,
+            fit=self.fit,
+            mask_outside_body=self.kind == "ct",
+        )
+
+
+def run(recipe: Recipe, report: Report = print) -> BundleInfo:
+    """Train and package.
+
+    Args:
+        recipe: All settings; stored in the bundle's metadata.
+        report: Receives figures as stages go on.
+
+    Returns:
+        The finished bundle.
+
+    Raises:
+        AnomapError: E100 when there are no images; E302 when settings don't fit each other.
+    """
+    images = load_images(recipe.data, recipe.spec, "train", "normal").images
+    state = train(images, recipe.training, recipe.runs / recipe.name, report)
+    return package(recipe, images, state.average, state.discriminator, state.images, report)
+
+
+def package(
+    recipe: Recipe,
+    images: Float32,
+    generator: Generator,
+    discriminator: torch.nn.Module,
+    images_seen: int,
+    report: Report = print,
+) -> BundleInfo:
+    """Everything after the generator: encoder, statistics, files, samples, cohort."""
+    generator.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    encoder = train_encoder(images, generator, discriminator, recipe.encoder, report)  # type: ignore[arg-type]
+    folder = recipe.models / recipe.name
+    distances = frechet_report(images, sample(generator, max(len(images), 1000)))
+    info = write_bundle(
+        folder,
+        metadata=monai_metadata(recipe),
+        section={
+            "modalities": ["CT"] if recipe.kind == "ct" else ["CR", "DX"],
+            "body_part": recipe.body_part,
+            "population": recipe.population,
+            "window": recipe.window or recipe.spec.size // 16,
+            "levels": 256,
+            "training": training_facts(recipe, len(images), images_seen, distances),
+        },
+        spec=recipe.spec,
+        generator=generator,
+        encoder=encoder,
+        discriminator=discriminator,  # type: ignore[arg-type]
+        w_statistics=measure_w(generator),
+    )
+    (folder / "docs").mkdir(exist_ok=True)
+    contact_sheet(sample(generator, 48)[:, 0], columns=12).save(folder / "docs" / "samples.png")
+    (folder / "LICENSE").write_text(files("anomap").joinpath("training/bundle_license.txt").read_text())
+    (folder / "configs" / "inference.json").write_text(json.dumps(inference_config(recipe), indent=2) + "\n")
+    refresh_cohort(folder, recipe.data)
+    return info
+
+
+def refresh_cohort(folder: Path, data: Path) -> None:
+    """Measure the reference cohort of a bundle anew on the normal images of split "val"."""
+    bundle = load_bundle(folder)
+    normal = load_images(data, bundle.spec, "val", "normal")
+    write_cohort(bundle.info, measure_cohort(bundle, normal, FAST))
+
+
+@torch.no_grad()
+def sample(generator: Generator, count: int, seed: int = 7) -> Float32:
+    """``(count, C, r, r)`` pictures of random latents, clipped to [-1, 1]."""
+    z = np.random.default_rng(seed).standard_normal((count, generator.config.z_dim))
+    parts = [generator(part, noise="const") for part in torch.split(torch.from_numpy(z).float(), 128)]
+    images: Float32 = torch.cat(parts).clamp(-1, 1).numpy()
+    return images
+
+
+def training_facts(recipe: Recipe, count: int, seen: int, distances: FrechetReport) -> dict[str, Any]:
+    """What the model card says of the training, as JSON values without paths."""
+    settings = asdict(replace(recipe, data=Path(), models=Path(), runs=Path()))
+    for name in ("data", "models", "runs", "population"):
+        settings.pop(name)
+    settings["training"]["minutes"] = None  # how one call was cut short says nothing of the model
+    return {
+        "images": count,
+        "kimg": round(seen / 1000, 1),
+        "settings": json.loads(json.dumps(settings, default=str)),
+        "frechet_pca": {name: round(value, 3) for name, value in asdict(distances).items()},
+        "software": f"anomap {__version__}",
+        "machine": f"{platform.machine()}, {recipe.training.threads or torch.get_num_threads()} CPU threads",
+    }
+
+
+def monai_metadata(recipe: Recipe) -> dict[str, Any]:
+    """The keys of a MONAI Bundle's metadata.json that are not ours."""
+    size = recipe.training.network.resolution
+    picture = {
+        "type": "image",
+        "format": "hounsfield" if recipe.kind == "ct" else "magnitude",
+        "num_channels": 1,
+        "spatial_shape": [size, size],
+        "dtype": "float32",
+        "value_range": [-1, 1],
+        "is_patch_data": False,
+        "channel_def": {"0": "image"},
+    }
+    return {
+        "name": recipe.name,
+        "version": recipe.version,
+        "changelog": {recipe.version: "first version"},
+        "monai_version": "1.6.1",
+        "pytorch_version": version("torch").split("+")[0],
+        "numpy_version": version("numpy"),
+        "required_packages_version": {"safetensors": version("safetensors")},
+        "task": "Anomaly scoring by projection into a generative model",
+        "description": f"StyleGAN2 of {recipe.population}. {NOT_A_DIAGNOSIS}",
+        "authors": "anomap contributors",
+        "copyright": "anomap contributors",
+        "intended_use": NOT_A_DIAGNOSIS,
+        "network_data_format": {"inputs": {"image": picture}, "outputs": {"pred": picture}},
+    }
+
+
+def inference_config(recipe: Recipe) -> dict[str, Any]:
+    """A minimal MONAI config that renders samples; anomap itself never reads it."""
+    network = asdict(recipe.training.network)
+    return {
+        "imports": ["$import torch", "$from safetensors.torch import load_file"],
+        "bundle_root": ".",
+        "network_config": {"_target_": "anomap.networks.stylegan2.NetworkConfig", **network},
+        "network": {"_target_": "anomap.networks.stylegan2.Generator", "config": "@network_config"},
+        "latent": f"$torch.randn(4, {network['z_dim']})",
+        "samples": "$@network(@latent)",
+    }

@@ -1,0 +1,71 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomap.errors import AnomapError
+from anomap.training.data import load_images
+from anomap.types import PreprocessSpec
+
+RADIOGRAPH = PreprocessSpec(kind="radiograph", size=32, fit="squeeze")
+CT = PreprocessSpec(kind="ct", size=32, fit="body", mask_outside_body=True)
+
+
+def write_manifest(root: Path, rows: list[dict[str, object]]) -> None:
+    with (root / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    rows = []
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (64, 64), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        split, category = ("train", "normal") if i < 3 else ("test", "knee")
+        rows.append(
+            {"file": f"{i}.png", "split": split, "category": category, "patient": f"p{i // 2}", "dataset": "toy"}
+        )
+    write_manifest(tmp_path, rows)
+    return tmp_path
+
+
+def test_pictures_become_model_input_as_block_means_between_percentiles(pictures: Path) -> None:
+    images = load_images(pictures, RADIOGRAPH, "train")
+    assert images.images.shape == (3, 1, 32, 32)
+    assert images.patients == ("p0", "p0", "p1")
+    with Image.open(pictures / "1.png") as picture:
+        blocks = (np.asarray(picture) / 255).reshape(32, 2, 32, 2).mean(axis=(1, 3))
+    low, high = np.percentile(blocks, [0.5, 99.5])
+    expected = np.clip((blocks - low) / (high - low) * 2 - 1, -1, 1)
+    np.testing.assert_allclose(images.images[1, 0], expected, atol=1e-5)
+
+
+def test_split_and_category_select(pictures: Path) -> None:
+    assert load_images(pictures, RADIOGRAPH, "test").categories == ("knee",)
+    with pytest.raises(AnomapError, match="E100"):
+        load_images(pictures, RADIOGRAPH, "test", "normal")
+
+
+def test_hu_archives_are_read_slice_by_slice(tmp_path: Path) -> None:
+    row, col = np.mgrid[:128, :128]
+    body = np.hypot((row - 64) / 40, (col - 64) / 55) < 1
+    hu = np.stack([np.where(body, value, -1000) for value in (0, 100)]).astype(np.int16)
+    hu[:, 60:70, 60:70] = 300
+    np.savez(tmp_path / "a.npz", hu=hu)
+    rows = [
+        {"file": "a.npz", "index": i, "split": "train", "category": "normal", "patient": "p", "pixel_spacing_mm": 3.0}
+        for i in (1, 0)
+    ]
+    write_manifest(tmp_path, rows)
+    images = load_images(tmp_path, CT, "train")
+    assert sorted(images.names) == ["a.npz#0", "a.npz#1"]
+    grey = {
+        name: float(np.median(image[image > -0.99])) for name, image in zip(images.names, images.images, strict=True)
+    }
+    assert grey["a.npz#0"] == pytest.approx((0 - 50) / 175, abs=0.02)
+    assert grey["a.npz#1"] == pytest.approx((100 - 50) / 175, abs=0.02)
