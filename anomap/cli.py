@@ -23,7 +23,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 import anomap
 from anomap.config import AnalyzeConfig
-from anomap.console import Event, listening, print_error, print_line, print_result, skipped_lines
+from anomap.console import Event, listening, print_error, print_line, print_result, silence, skipped_lines
 from anomap.errors import AnomapError, ExitStatus
 
 if TYPE_CHECKING:
@@ -183,6 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_line(anomap.__version__)
             return ExitStatus.OK
         return int(_parse(words).run())
+    except BrokenPipeError:  # the reader of the help has seen enough
+        silence(sys.stdout)
+        return ExitStatus.FAILED
     except (Exception, KeyboardInterrupt) as error:
         return int(print_error(error, as_json=as_json, debug=debug).status)
 

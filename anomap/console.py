@@ -15,6 +15,7 @@ Results and JSON lines go to stdout, progress and errors to stderr. Events are t
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections import Counter
@@ -143,8 +144,19 @@ def print_error(error: BaseException, *, as_json: bool, debug: bool) -> AnomapEr
 
 
 def print_line(line: str, stream: TextIO | None = None) -> None:
-    """One line, at once."""
-    print(line, file=stream or sys.stdout, flush=True)
+    """One line, at once. A reader that has gone (``| head``) does not end the analysis."""
+    stream = stream or sys.stdout
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        silence(stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Send what else is written to a stream to nowhere, as Python's documentation advises for broken pipes."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _outcome(entry: Event) -> str:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,16 +50,11 @@ def test_what_needs_no_torch_imports_none(words, toy_models):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], ["info"]])
-def test_help_and_info_answer_in_half_a_second(words, toy_models):
-    environment = {**os.environ, "ANOMAP_MODELS": str(toy_models)}
-    _python("-m", "anomap", *words, env=environment)  # compiled files
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        assert _python("-m", "anomap", *words, env=environment).returncode == 0
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
+def test_a_reader_that_has_seen_enough_of_the_help_is_no_internal_error():
+    command = f"{sys.executable} -m anomap analyze --help | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, timeout=120, check=True)
+    assert "usage" in done.stdout
+    assert done.stderr == ""
 
 
 def test_analyze_publishes_and_says_where(radiographs, toy_models, tmp_path, capsys):

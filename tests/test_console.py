@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 
@@ -102,3 +103,11 @@ def test_what_was_left_out_is_counted_by_reason():
         "left out: 3 files: E110 a localizer",
         "left out: 1 file: E101 not a DICOM file",
     ]
+
+
+def test_a_reader_that_is_gone_does_not_end_the_work():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        console.print_line("nobody reads this", stream)
+        console.print_line("nor this", stream)

@@ -234,6 +234,8 @@ def train(images: Float32, config: TrainConfig, run: Path, report: Callable[[dic
     checkpoint = run / "state.pt"
     if checkpoint.exists():
         load_state(state, checkpoint)
+        if state.images >= config.kimg * 1000:
+            return state
     dtype = torch.bfloat16 if config.bf16 else torch.float32
     source = batches(images, config.batch, config.seed, state.images // config.batch)
     began, first_image = time.monotonic(), state.images
