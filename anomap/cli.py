@@ -196,8 +196,11 @@ def model_folder(wanted: Path | None) -> Path:
         return wanted
     if os.environ.get("ANOMAP_MODELS"):
         return Path(os.environ["ANOMAP_MODELS"])
-    beside = Path(anomap.__file__).resolve().parents[1] / "models"
-    return beside if beside.is_dir() else Path("models")
+    package = Path(anomap.__file__).resolve().parent
+    for place in (package.parent / "models", package / "models"):  # a checkout; an installed wheel
+        if place.is_dir():
+            return place
+    return Path("models")
 
 
 def _parse(words: list[str]) -> Any:

@@ -16,18 +16,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from anomap import __version__
 from anomap.bundle import Bundle, BundleInfo, list_bundles, load_bundle
 from anomap.calibration import calibrate
 from anomap.config import DEFAULT_OUTPUTS, AnalyzeConfig, OutputName
-from anomap.dicom.overlay import build_parametric_map, build_secondary_capture, build_segmentation
+from anomap.dicom.parametric_map import build_parametric_map
 from anomap.dicom.read import ReadConfig, Study, read_study
 from anomap.dicom.report import build_report
+from anomap.dicom.secondary_capture import build_secondary_capture
+from anomap.dicom.segmentation import build_segmentation
 from anomap.domain import choose_bundle
 from anomap.errors import AnomapError, ExitStatus
 from anomap.output import as_error, staged, write_result, writing
 from anomap.preprocessing import prepare
-from anomap.preview import render_frames, render_preview
+from anomap.preview import render_preview
 from anomap.projection import project
 from anomap.projection.schedule import ProjectionConfig, preset
 from anomap.report import (
@@ -238,13 +242,15 @@ def _datasets(analysis: Analysis, outputs: Sequence[str]) -> Iterator[tuple[str,
         return
     segmentation = build_segmentation(series, result) if "seg" in outputs else None
     if "sr" in outputs:
-        yield "sr", build_report(series, analysis.score_map, result, segmentation)
+        yield "sr", build_report(series, analysis.prepared, analysis.score_map, result, segmentation)
     if segmentation is not None:
         yield "seg", segmentation
     if "pm" in outputs and series.modality == "CT":
-        yield "pm", build_parametric_map(series, analysis.score_map, result)
+        residual = build_parametric_map(series, analysis.score_map, result)
+        if residual is not None:
+            yield "pm", residual
     if "sc" in outputs:
-        yield "sc", build_secondary_capture(series, render_frames(analysis), result)
+        yield "sc", build_secondary_capture(series, np.asarray(render_preview(analysis)), result)
 
 
 def resolve_device(name: str) -> str:

@@ -1,6 +1,6 @@
 """``preview.png``: input | reconstruction | map | regions, worst images first, readable without a manual.
 
-The same rows, one to a frame, are the pictures of the colour Secondary Capture. Everything is drawn on the
+The same page is the picture of the colour Secondary Capture. Everything is drawn on the
 **source** grid with its true aspect ratio. Only Pillow and its own font are used: the same picture everywhere.
 """
 
@@ -16,8 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from anomap import NOT_A_DIAGNOSIS, __version__
-from anomap.preprocessing.geometry import resample_to_source
-from anomap.report import physical_spacing
+from anomap.preprocessing.geometry import box_to_source, resample_to_source
 from anomap.types import AnomalyResult, Bool, Float32, Region, Verdict
 
 if TYPE_CHECKING:
@@ -59,13 +58,6 @@ def render_preview(analysis: Analysis) -> Image.Image:
     look = _look(analysis)
     order = worst_first(analysis.result, len(analysis.score_map.frame))[:MAX_ROWS]
     return _page(analysis, look, order)
-
-
-def render_frames(analysis: Analysis) -> UInt8:
-    """The same, one row to a picture, ``(F, H, W, 3)``: for the colour Secondary Capture."""
-    look = _look(analysis)
-    order = worst_first(analysis.result, len(analysis.score_map.frame))[:MAX_ROWS]
-    return np.stack([np.asarray(_page(analysis, look, [n])) for n in order])
 
 
 def worst_first(result: AnomalyResult, images: int) -> list[int]:
@@ -117,7 +109,7 @@ def _look(analysis: Analysis) -> _Look:
         height=max(1, round(tall * zoom)),
         top=top,
         unit="HU" if analysis.score_map.unit == "HU" else "grey levels",
-        pixel_mm=1.0 / zoom if physical_spacing(analysis.series) else None,
+        pixel_mm=1.0 / zoom if analysis.series.has_physical_spacing else None,
     )
 
 
@@ -249,12 +241,9 @@ def _enlarged(mask: Bool, look: _Look) -> Bool:
 
 def _window_box(draw: ImageDraw.ImageDraw, analysis: Analysis, look: _Look, n: int, at: tuple[int, int]) -> None:
     """The window with the highest score, mapped from the model grid to the panel."""
-    row0, col0, row1, col1 = analysis.score_map.top_window[n].astype(float)
-    corners = np.array([[row0 - 0.5, col0 - 0.5, 1.0], [row1 - 0.5, col1 - 0.5, 1.0]])
-    source = corners @ analysis.prepared.to_source[n].T
+    r0, c0, r1, c1 = box_to_source(analysis.prepared.to_source[n], analysis.score_map.top_window[n])
     rows, columns = analysis.series.pixels.shape[1:]
     tall, wide = look.height / rows, look.width / columns
-    (r0, c0), (r1, c1) = ((source[i, 0] + 0.5, source[i, 1] + 0.5) for i in (0, 1))
     box = (
         at[0] + min(max(c0 * wide, 0), look.width - 1),
         at[1] + min(max(r0 * tall, 0), look.height - 1),

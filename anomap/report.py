@@ -85,7 +85,7 @@ def series_result(analysis: Analysis, outputs: Sequence[Json] = (), *, identifie
             "frames": len(series.pixels),
             "rows": series.pixels.shape[1],
             "columns": series.pixels.shape[2],
-            "spacing_mm": list(series.spacing_mm) if physical_spacing(series) else None,
+            "spacing_mm": list(series.spacing_mm) if series.has_physical_spacing else None,
         },
         "warnings": list(series.warnings),
         "projection": {
@@ -194,14 +194,6 @@ def output_entry(path: Path, sop_class_uid: str | None) -> Json:
     }
 
 
-def physical_spacing(series: ImageSeries) -> bool:
-    """Whether the affine is in millimetres: CT always is, a radiograph when its header states a spacing."""
-    if series.modality == "CT":
-        return True
-    keywords = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-    return bool(series.headers) and any(series.headers[0].get(keyword) for keyword in keywords)
-
-
 def _head(kind: str, status: str) -> Json:
     return {
         "schema": SCHEMA,
@@ -269,7 +261,7 @@ def _identity(name: str, *, identified: bool) -> Json:
 
 def _region(region: Region, series: ImageSeries, unit: str) -> Json:
     names = ("k0", "row0", "col0", "k1", "row1", "col1")
-    area = "area_mm2" if physical_spacing(series) else "area_px"
+    area = "area_mm2" if series.has_physical_spacing else "area_px"
     return {
         "label": region.label,
         "frame": region.frame,

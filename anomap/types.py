@@ -100,6 +100,14 @@ class ImageSeries:
         k, row, col = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(k), float(row), float(col)
 
+    @property
+    def has_physical_spacing(self) -> bool:
+        """Whether the affine is in millimetres: CT always is, a radiograph when its header states a spacing."""
+        if self.modality == "CT":
+            return True
+        keywords = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+        return bool(self.headers) and any(self.headers[0].get(keyword) for keyword in keywords)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreprocessSpec:

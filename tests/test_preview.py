@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from anomap import preview
-from anomap.preview import HEAT, NOTHING, colour_map, render_frames, render_preview, worst_first
+from anomap.preview import HEAT, NOTHING, colour_map, render_preview, worst_first
 from anomap.types import Verdict
 from tests.made import made_analysis
 
@@ -119,16 +119,6 @@ def test_every_verdict_has_its_colour_and_the_warning_strip_is_there(verdict):
     assert _count(pixels[:70], preview.VERDICTS[verdict]) > 500
     strip = pixels[-10:]
     assert _count(strip, preview.WARNING) > 0.8 * strip.shape[0] * strip.shape[1]
-
-
-def test_frames_for_the_secondary_capture_are_the_rows_of_the_preview():
-    analysis = made_analysis(frames=3)
-    frames = render_frames(analysis)
-    whole = np.asarray(render_preview(analysis))
-    assert frames.dtype == np.uint8
-    assert frames.shape[0] == 3
-    assert frames.shape[2:] == whole.shape[1:]
-    np.testing.assert_array_equal(frames[0][:400], whole[:400])
 
 
 def test_the_same_analysis_gives_the_same_picture():

@@ -64,19 +64,21 @@ UNUSABLE = Code("111235", "DCM", "Unusable - Quality renders image unusable")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PERCENTILE_RANKING = Code("121415", "DCM", "Percentile Ranking of measurement")
 MEASUREMENT_METHOD = Code("370129005", "SCT", "Measurement Method")
-SUMMARY = Code("121111", "DCM", "Summary")
-COMMENT = Code("121106", "DCM", "Comment")
 P_VALUE = Code("C44185", "NCIt", "P-Value")
 AREA = Code("42798000", "SCT", "Area")
 VOLUME = Code("118565006", "SCT", "Volume")
 MAXIMUM = Code("56851009", "SCT", "Maximum")
 MEAN = Code("373098007", "SCT", "Mean")
+DEVICE = Code("121007", "DCM", "Device")
+REPORT = Code("126000", "DCM", "Imaging Measurement Report")
 ABNORMALLY_HIGH = Code("371879000", "SCT", "Abnormally High")  # CID 222; of a measurement, not of a patient
 NORMAL = Code("17621005", "SCT", "Normal")
 UNDETERMINED = Code("371934000", "SCT", "Normality Undetermined")
 CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")  # CID 100
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 ENGLISH = Code("en-US", "RFC5646", "English (United States)")
+SPATIAL_CONCEPT = Code("309825002", "SCT", "Spatial and Relational Concept")  # CID 7150
+WHOLE_BODY = Code("38266002", "SCT", "Entire body")
 # Finding sites for the values of Body Part Examined (PS3.16 annex L) that anomap meets
 BODY_PARTS: dict[str, Code] = {
     "CHEST": Code("816094009", "SCT", "Chest"),
@@ -97,8 +99,9 @@ PIXELS = Code("{pixels}", "UCUM", "pixels")
 
 STANDARD = (
     FINDING_IMAGE_REGION, PROCESSING_EQUIPMENT, QUALITY_ASSESSMENT, USABLE, USABLE_BELOW_STANDARD, UNUSABLE,
-    ARTIFICIAL_INTELLIGENCE, PERCENTILE_RANKING, MEASUREMENT_METHOD, SUMMARY, COMMENT, P_VALUE, AREA, VOLUME, MAXIMUM,
-    MEAN, ABNORMALLY_HIGH, NORMAL, UNDETERMINED, CT_PROCEDURE, IMAGING_PROCEDURE, ENGLISH,
+    ARTIFICIAL_INTELLIGENCE, PERCENTILE_RANKING, MEASUREMENT_METHOD, P_VALUE, AREA, VOLUME, MAXIMUM,
+    MEAN, DEVICE, REPORT, ABNORMALLY_HIGH, NORMAL, UNDETERMINED, CT_PROCEDURE, IMAGING_PROCEDURE, ENGLISH,
+    SPATIAL_CONCEPT, WHOLE_BODY,
     *dict.fromkeys(BODY_PARTS.values()), HU, HU_SQUARED, NO_UNITS, PERCENT, MM2, ML, PIXELS,
 )  # fmt: skip
 

@@ -37,6 +37,7 @@ _TYPE_2 = (
 _FORMS = {
     "PatientSex": r"[MFO]",
     "PatientAge": r"[0-9]{3}[DWMY]",
+    "BodyPartExamined": r"[A-Z0-9_ ]{1,16}",
     "PatientBirthDate": r"[0-9]{8}",
     "StudyDate": r"[0-9]{8}",
     "StudyTime": r"[0-9]{2}([0-9]{2}([0-9]{2}(\.[0-9]{1,6})?)?)?",
@@ -68,14 +69,24 @@ def equipment(result: AnomalyResult) -> dict[str, str]:
     Model name and version are also the algorithm's (IHE AIR 6.5.3.1 wants them equal): the model that was used, the
     software's version and 12 digits of the weights' SHA-256.
     """
-    provenance = result.provenance
-    sha256 = str(provenance.get("bundle_sha256", ""))
+    sha256 = str(result.provenance.get("bundle_sha256", ""))
     return {
         "manufacturer": MANUFACTURER,
-        "manufacturer_model_name": plain(f"anomap {provenance.get('bundle_name', '')}", 64).strip(),
-        "software_versions": plain(f"{provenance.get('software_version', '')}+sha256:{sha256[:12]}", 64),
+        "manufacturer_model_name": algorithm_name(result),
+        "software_versions": algorithm_version(result),
         "device_serial_number": plain(sha256[:16] or "none", 64),
     }
+
+
+def algorithm_name(result: AnomalyResult) -> str:
+    """Name of software and model."""
+    return plain(f"anomap {result.provenance.get('bundle_name', '')}", 64).strip()
+
+
+def algorithm_version(result: AnomalyResult) -> str:
+    """The software's version and 12 digits of the weights' SHA-256."""
+    provenance = result.provenance
+    return plain(f"{provenance.get('software_version', '')}+sha256:{str(provenance.get('bundle_sha256', ''))[:12]}", 64)
 
 
 def sources(series: ImageSeries) -> list[Dataset]:
@@ -153,14 +164,17 @@ def finish(dataset: Dataset, series: ImageSeries, result: AnomalyResult, descrip
         dataset.ContributingEquipmentSequence = _contributions(dataset, result)
         dataset.CodingSchemeIdentificationSequence = coding_scheme_identification()
         _mend_dimensions(dataset, series, result)
+        if "ContentLabel" in dataset and "ContentCreatorName" not in dataset:
+            dataset.ContentCreatorName = ""  # type 2 (PS3.3 table 10-12); dcmqi warns
         if str(dataset.get("Modality")) != "SR":
             _set_anatomy(dataset, series)
     return dataset
 
 
 def body_part(series: ImageSeries) -> str:
-    """Body Part Examined of the source in capitals, "" when it has none."""
-    return str(series.headers[0].get("BodyPartExamined", "") or "").strip().upper() if series.headers else ""
+    """Body Part Examined of the source in capitals, "" when it has none that is valid."""
+    stated = str(series.headers[0].get("BodyPartExamined", "") or "").strip().upper() if series.headers else ""
+    return stated if re.fullmatch(_FORMS["BodyPartExamined"], stated) else ""
 
 
 def _source(header: Dataset, series: ImageSeries) -> Dataset:
@@ -169,14 +183,8 @@ def _source(header: Dataset, series: ImageSeries) -> Dataset:
     source.remove_private_tags()
     source.file_meta = FileMetaDataset()
     source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    for keyword in ("SpecificCharacterSet", "Laterality"):
+    for keyword in _unwanted(source, series):
         if keyword in source:
-            delattr(source, keyword)
-    for keyword in _FORMS:
-        if keyword in source and not _valid(source, keyword):
-            delattr(source, keyword)
-    for keyword in ("PatientWeight", "PatientSize"):
-        if keyword in source and not (number(source, keyword) or 0.0) > 0.0:
             delattr(source, keyword)
     for keyword in _TYPE_2:
         if keyword not in source or source[keyword].value is None:
@@ -184,6 +192,19 @@ def _source(header: Dataset, series: ImageSeries) -> Dataset:
     if series.modality == "CT" and not (number(source, "SliceThickness") or 0.0) > 0.0:
         source.SliceThickness = f"{series.spacing_mm[0]:.6g}"
     return source
+
+
+def _unwanted(source: Dataset, series: ImageSeries) -> list[str]:
+    """Elements that highdicom's constructors trip over, or that must not travel."""
+    unwanted = ["SpecificCharacterSet", "Laterality"]
+    if not series.frame_of_reference:  # a radiograph's, if it has one, comes without positions
+        unwanted += ["FrameOfReferenceUID", "PositionReferenceIndicator"]
+    unwanted += [keyword for keyword in _FORMS if keyword in source and not _valid(source, keyword)]
+    return unwanted + [
+        keyword
+        for keyword in ("PatientWeight", "PatientSize")
+        if keyword in source and not (number(source, keyword) or 0.0) > 0.0
+    ]
 
 
 def _valid(source: Dataset, keyword: str) -> bool:
@@ -241,7 +262,7 @@ def _contributions(dataset: Dataset, result: AnomalyResult) -> list[Dataset]:
 
 
 def _mend_dimensions(dataset: Dataset, series: ImageSeries, result: AnomalyResult) -> None:
-    """highdicom draws the Dimension Organization UID at random."""
+    """Highdicom draws the Dimension Organization UID at random."""
     items: list[Any] = [*dataset.get("DimensionOrganizationSequence", []), *dataset.get("DimensionIndexSequence", [])]
     for item in items:
         if "DimensionOrganizationUID" in item:

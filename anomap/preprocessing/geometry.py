@@ -7,6 +7,8 @@ Numpy alone: scoring uses the way back without knowing where images come from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from anomap.errors import AnomapError
@@ -71,6 +73,23 @@ def axial_turn(affine: Float64, shape: tuple[int, int]) -> Float64:
         turn[source, turned] = 1.0 if forward else -1.0
         turn[source, 2] = 0.0 if forward else shape[source] - 1
     return turn
+
+
+def box_to_source(to_source: Float64, box: Sequence[float] | np.ndarray) -> tuple[float, float, float, float]:
+    """The edges of a box of model pixels on the source frame.
+
+    Args:
+        to_source: ``(3, 3)``.
+        box: ``(row0, col0, row1, col1)`` in model pixels, the end not included.
+
+    Returns:
+        The same on the source frame, counted from the outer corner of its first pixel: a pixel's own edges are
+        its index and its index + 1. The box may lie outside the frame in part.
+    """
+    row0, col0, row1, col1 = (float(value) - 0.5 for value in box)  # edges in pixel centres' coordinates
+    corners = np.array([[row0, col0, 1.0], [row1, col1, 1.0]]) @ to_source.T
+    low, high = corners[:, :2].min(axis=0) + 0.5, corners[:, :2].max(axis=0) + 0.5  # a turn may swap them
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
 def resample_to_model(plane: Float32, valid: Bool, to_source: Float64, size: int) -> tuple[Float64, Float64]:

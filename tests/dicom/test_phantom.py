@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +17,9 @@ from anomap.dicom.phantom import (
     write_radiograph_phantom,
 )
 from anomap.errors import AnomapError
+from tests.dicom.tools import complaints
 
 SIZE = {"rows": 64, "columns": 80}
-
-
-def complaints(path: Path) -> list[str]:
-    """Errors dciodvfy finds."""
-    assert shutil.which("dciodvfy"), "dciodvfy is missing: apt-get install dicom3tools"
-    run = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
-    return [line for line in (run.stderr + run.stdout).splitlines() if line.startswith(("Error", "Abort"))]
 
 
 def hu(path: Path) -> np.ndarray:

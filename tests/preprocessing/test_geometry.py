@@ -9,6 +9,7 @@ from scipy import ndimage
 from anomap.errors import AnomapError
 from anomap.preprocessing.geometry import (
     axial_turn,
+    box_to_source,
     fit_field_of_view,
     fit_square,
     resample_to_model,
@@ -154,3 +155,14 @@ def test_a_grid_that_is_not_aligned_is_refused() -> None:
     turned = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
     with pytest.raises(AnomapError, match="E501"):
         resample_to_source(np.zeros((32, 32), np.float32), turned, (32, 32))
+
+
+def test_a_box_of_model_pixels_covers_the_source_pixels_it_was_made_of():
+    to_source = np.array([[4.0, 0, 1.5], [0, 2.0, 0.5], [0, 0, 1]])  # model pixel 0 covers rows 0..3, columns 0..1
+    assert box_to_source(to_source, (0, 0, 1, 1)) == (0.0, 0.0, 4.0, 2.0)
+    assert box_to_source(to_source, (1, 2, 3, 5)) == (4.0, 4.0, 12.0, 10.0)
+
+
+def test_a_box_stays_a_box_when_the_grid_is_turned():
+    turned = np.array([[0, -1.0, 63.0], [1.0, 0, 0], [0, 0, 1]])  # model columns run against source rows
+    assert box_to_source(turned, (10, 20, 12, 24)) == (40.0, 10.0, 44.0, 12.0)

@@ -1,0 +1,85 @@
+"""SEG BINARY: the regions of elevated residual, one segment each, on the pixels of the source images."""
+
+from __future__ import annotations
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from pydicom.dataset import Dataset
+
+from anomap.dicom.codes import ARTIFICIAL_INTELLIGENCE, R1_REGION, SPATIAL_CONCEPT
+from anomap.dicom.derived import algorithm_name, algorithm_version, derived_uid, equipment, finish, silent, sources
+from anomap.dicom.derived import series_number as numbered
+from anomap.types import AnomalyResult, ImageSeries, Region
+
+SERIES_OFFSET = 2
+_FIRST = CIELabColor(62.0, 62.0, 46.0)  # the region with the highest residual: red; the others amber, as in the preview
+_OTHERS = CIELabColor(82.0, 14.0, 56.0)
+
+
+def build_segmentation(series: ImageSeries, result: AnomalyResult) -> Dataset | None:
+    """The regions as a Segmentation object.
+
+    Args:
+        series: With DICOM headers; CT, or one radiograph without Frame of Reference.
+        result: Its regions; segment n is `Region.label` n.
+
+    Returns:
+        The object, or None when there is no region: an empty SEG is not allowed, and the report says so.
+
+    Raises:
+        AnomapError: E501 when the series never was DICOM.
+    """
+    if not result.regions:
+        return None
+    with silent():
+        dataset: Dataset = Segmentation(
+            source_images=sources(series),
+            pixel_array=result.labels.astype(np.uint8 if len(result.regions) < 256 else np.uint16),
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=[_segment(region, series, result) for region in result.regions],
+            series_instance_uid=derived_uid(series, result, "seg/series"),
+            series_number=numbered(series, SERIES_OFFSET),
+            sop_instance_uid=derived_uid(series, result, "seg"),
+            instance_number=1,
+            content_label="ANOMAP_REGIONS",
+            content_description="Regions of elevated residual; not a diagnosis",
+            **equipment(result),
+        )
+        if not series.frame_of_reference:
+            _drop_empty_measures(dataset)
+    return finish(dataset, series, result, "anomap regions")
+
+
+def tracking_uid(series: ImageSeries, result: AnomalyResult, region: Region) -> str:
+    """The UID by which report and segmentation mean the same region."""
+    return derived_uid(series, result, f"region/{region.label}")
+
+
+def tracking_id(region: Region) -> str:
+    """The name by which people do."""
+    return f"anomap-R{region.label}"
+
+
+def _segment(region: Region, series: ImageSeries, result: AnomalyResult) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=region.label,
+        segment_label=f"Elevated residual {region.label}",
+        segmented_property_category=SPATIAL_CONCEPT,  # a place in the image: neither anatomy nor morphology
+        segmented_property_type=R1_REGION,
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=algorithm_name(result), version=algorithm_version(result), family=ARTIFICIAL_INTELLIGENCE
+        ),
+        tracking_uid=tracking_uid(series, result, region),
+        tracking_id=tracking_id(region),
+        display_color=_FIRST if region.label == 1 else _OTHERS,
+    )
+
+
+def _drop_empty_measures(dataset: Dataset) -> None:
+    """Highdicom refuses to read back its own Pixel Measures of an image without Frame of Reference."""
+    for group in dataset.SharedFunctionalGroupsSequence:
+        if "PixelMeasuresSequence" in group:
+            del group.PixelMeasuresSequence

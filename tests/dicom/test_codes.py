@@ -1,0 +1,59 @@
+"""The code table: published as it is, without a disease in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydicom.sr._concepts_dict import concepts
+
+from anomap.dicom import codes
+
+PAGE = Path(__file__).parents[2] / "docs" / "codes.md"
+
+
+def test_generated_page_is_up_to_date():
+    if os.environ.get("UPDATE_DOCS"):
+        PAGE.write_text(codes.page())
+    assert PAGE.read_text() == codes.page()
+
+
+def test_values_of_the_private_scheme_are_frozen():
+    assert [(code.value, code.meaning) for code in codes.PRIVATE] == [
+        ("ANM-Q1", "Mean squared residual"),
+        ("ANM-Q2", "Residual Wasserstein distance"),
+        ("ANM-Q3", "Absolute residual"),
+        ("ANM-Q4", "Latent vector distance"),
+        ("ANM-Q5", "Combined score"),
+        ("ANM-M1", "Latent projection onto a generator"),
+        ("ANM-R1", "Region of elevated residual"),
+        ("ANM-G1", "Gate"),
+        ("ANM-G2", "Pass"),
+        ("ANM-G3", "Review"),
+        ("ANM-G4", "Reject"),
+    ]
+
+
+@pytest.mark.parametrize("code", [c for c in codes.STANDARD if c.scheme_designator in concepts], ids=str)
+def test_standard_codes_are_those_of_the_standard(code):
+    """pydicom ships the context groups of PS3.16; the code values there are an independent list."""
+    known = concepts[code.scheme_designator]
+    values = {value for entry in known.values() for value in entry}
+    if code.value not in values:
+        pytest.skip("pydicom's tables don't have this one")
+    meanings = {entry[code.value][0].lower() for entry in known.values() if code.value in entry}
+    assert code.meaning.lower().split(" - ")[0].split(" (")[0] in " ".join(meanings)
+
+
+def test_units_of_scores():
+    assert codes.score_unit("wd_patch", "HU") == codes.HU
+    assert codes.score_unit("mse_full", "HU") == codes.HU_SQUARED
+    assert codes.score_unit("w_distance", "HU") == codes.NO_UNITS
+    assert codes.score_unit("wd_patch", "grey level") == codes.NO_UNITS
+
+
+def test_the_scheme_declares_itself():
+    (item,) = codes.coding_scheme_identification()
+    assert item.CodingSchemeDesignator == "99ANOMAP"
+    assert item.CodingSchemeUID.startswith("2.25.")
