@@ -253,7 +253,7 @@ def _analyze(
     source: Path, output: Path, models: Path, config: AnalyzeConfig, *, as_json: bool, debug: bool
 ) -> ExitStatus:
     """Analyse, say how it went, and give the exit status."""
-    from anomap.pipeline import analyze
+    from anomap.study import analyze
 
     with listening(as_json=as_json) as listener:
         outcome = analyze(source, output, models, config, listener)

@@ -1,7 +1,7 @@
 """What the commands say while they work: a progress bar, plain lines, or JSON lines.
 
 Results and JSON lines go to stdout, progress and errors to stderr. Events are the dicts that
-`anomap.pipeline.analyze` gives its listener:
+`anomap.study.analyze` gives its listener:
 
     {"event": "stage", "stage": "project", "done": 12, "total": 30}
     {"event": "series", "number": 1, "of": 2, "folder": "01-CT-5f0c9a11", "modality": "CT", "frames": 24}

@@ -32,13 +32,14 @@ from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
 from anomap.dicom.read import read_study
 from anomap.errors import AnomapError
 from anomap.evaluation.machine import describe_machine, result_name
-from anomap.pipeline import analyze_series, resolve_device, write_series
+from anomap.pipeline import analyze_series, write_series
 from anomap.projection.schedule import PAPER, preset
 from anomap.scoring.wasserstein import window_wasserstein
+from anomap.study import resolve_device
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = "anomap.speed/1"
-STAGES = ("read", "prepare", "project", "score", "calibrate", "write")
+STAGES = ("read", "prepare", "project", "score", "calibrate", "overlays", "report")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

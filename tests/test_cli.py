@@ -170,7 +170,7 @@ def test_every_end_has_its_status_and_one_line(error, status, line, monkeypatch,
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("anomap.pipeline.analyze", broken)
+    monkeypatch.setattr("anomap.study.analyze", broken)
     assert cli.main(["analyze", str(tmp_path), str(tmp_path / "out")]) == status
     said = capsys.readouterr().err
     assert said.startswith(line)
@@ -182,7 +182,7 @@ def test_debug_shows_the_traceback(monkeypatch, tmp_path, capsys):
     def broken(*_: object, **__: object) -> None:
         raise ValueError("the cause")
 
-    monkeypatch.setattr("anomap.pipeline.analyze", broken)
+    monkeypatch.setattr("anomap.study.analyze", broken)
     assert cli.main(["analyze", str(tmp_path), str(tmp_path / "out"), "--debug"]) == 4
     assert "Traceback" in capsys.readouterr().err
 

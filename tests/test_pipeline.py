@@ -12,14 +12,15 @@ import numpy as np
 import pydicom
 import pytest
 
-from anomap import pipeline
+from anomap import study as study_module
 from anomap.bundle import load_bundle
 from anomap.config import AnalyzeConfig
 from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
 from anomap.dicom.read import read_study
 from anomap.errors import AnomapError, ExitStatus
-from anomap.pipeline import Analysis, analyze, analyze_series, cohort_id, folder_name, resolve_device, study_status
+from anomap.pipeline import Analysis, analyze_series, cohort_id
 from anomap.report import hashed
+from anomap.study import StudyOutcome, analyze, folder_name, resolve_device, study_status
 from anomap.types import Skipped
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "result.schema.json").read_text())
@@ -41,7 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def outcome(study: Path, toy_models: Path, tmp_path_factory: pytest.TempPathFactory) -> pipeline.StudyOutcome:
+def outcome(study: Path, toy_models: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyOutcome:
     return analyze(study, tmp_path_factory.mktemp("out") / "result", toy_models, QUICK)
 
 
@@ -170,7 +171,7 @@ def test_stages_are_told_in_order(study, toy_models, tmp_path):
 
 def _break(monkeypatch: pytest.MonkeyPatch, error: Exception, modality: str = "CT") -> None:
     """Let the analysis of one modality fail."""
-    working = pipeline.write_series
+    working = study_module.write_series
 
     def broken(analysis: Analysis, folder: Path, config: AnalyzeConfig) -> dict:
         content = working(analysis, folder, config)
@@ -178,7 +179,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, error: Exception, modality: str = "C
             raise error
         return content
 
-    monkeypatch.setattr(pipeline, "write_series", broken)
+    monkeypatch.setattr(study_module, "write_series", broken)
 
 
 @pytest.mark.parametrize(
