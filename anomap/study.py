@@ -68,7 +68,7 @@ def analyze(
         study = run.read(source)
         for number, series in enumerate(study.series, 1):
             run.one_series(number, len(study.series), series)
-        return run.finish(output, study)
+        return run.finish(output)
 
 
 def resolve_device(name: str) -> str:
@@ -117,6 +117,8 @@ class StudyRun:
         self.bundles: dict[str, Bundle] = {}
         self.entries: list[Json] = []
         self.errors: list[AnomapError] = []
+        self.expected: int | None = None  # series to analyse; None until the input was read
+        self.skipped: Sequence[Skipped] = ()
 
     def read(self, source: Path) -> Study:
         """Read the input; say what is left out.
@@ -127,6 +129,7 @@ class StudyRun:
         self.stage("read", 0, 1)
         study = read_study(source, ReadConfig(allow_gaps=self.config.allow_gaps))
         self.stage("read", 1, 1)
+        self.expected, self.skipped = len(study.series), study.skipped
         for item in study.skipped:
             self.tell({"event": "skipped", **skipped_entry(item, identified=self.config.identified)})
         return study
@@ -213,12 +216,21 @@ class StudyRun:
         write_result(folder, content)
         self.record(name, content)
 
-    def finish(self, output: Path, study: Study) -> StudyOutcome:
-        """Write the top ``result.json``."""
-        status, exit_status = study_status([entry["status"] for entry in self.entries], study.skipped)
+    def finish(self, output: Path) -> StudyOutcome:
+        """Write the top ``result.json``.
+
+        Args:
+            output: Where the folder will be published.
+
+        Raises:
+            AnomapError: E501 when a series was lost on the way: no result at all beats one that looks complete.
+        """
+        if len(self.entries) != self.expected:
+            raise AnomapError("E501", f"{len(self.entries)} of {self.expected or 'unread'} series were dealt with")
+        status, exit_status = study_status([entry["status"] for entry in self.entries], self.skipped)
         content = study_result(
             self.entries,
-            study.skipped,
+            self.skipped,
             status=status,
             exit_status=exit_status,
             config=self.config.as_dict(),

@@ -1,0 +1,17 @@
+"""The stages as operators, ``Case`` in and ``Case`` out: chain them as `AnomapApp` does, or put your own between."""
+
+from deploy_app.operators.load_select import LoadSelectOperator
+from deploy_app.operators.prepare import PrepareOperator
+from deploy_app.operators.project import ProjectOperator
+from deploy_app.operators.score import ScoreOperator
+from deploy_app.operators.write_overlays import WriteOverlaysOperator
+from deploy_app.operators.write_report import WriteReportOperator
+
+__all__ = [
+    "LoadSelectOperator",
+    "PrepareOperator",
+    "ProjectOperator",
+    "ScoreOperator",
+    "WriteOverlaysOperator",
+    "WriteReportOperator",
+]

@@ -1,0 +1,31 @@
+"""Scores, p-values, regions and verdict."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from anomap.calibration import calibrate
+from anomap.pipeline import provenance_of, score_config
+from anomap.scoring import score
+from deploy_app.case import Case
+from deploy_app.operators.stage import StageOperator, needed
+
+
+class ScoreOperator(StageOperator):
+    """Port ``projected`` to ``scored``: residual and window scores, compared with the bundle's cohort."""
+
+    takes, gives, stage = "projected", "scored", "score"
+
+    def advance(self, case: Case) -> Case:
+        """Fill in `Case.score_map` and `Case.result`."""
+        needed(case, "bundle", "prepared", "reconstruction")
+        bundle, fit, series = case.bundle, case.reconstruction, case.series
+        start = time.perf_counter()
+        score_map = score(case.prepared, fit, series.pixels.shape, score_config(bundle))  # type: ignore[arg-type]
+        case.seconds["score"] = round(time.perf_counter() - start, 4)
+        start = time.perf_counter()
+        provenance = provenance_of(bundle, case.study.config, fit, case.seconds)  # type: ignore[arg-type]
+        result = calibrate(series, score_map, bundle.cohort, provenance)  # type: ignore[union-attr]
+        case.seconds["calibrate"] = round(time.perf_counter() - start, 4)
+        return replace(case, score_map=score_map, result=result)

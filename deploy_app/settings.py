@@ -1,0 +1,125 @@
+"""Where input, output, models and settings come from: options, then the environment, then defaults.
+
+A MAP container gets its folders by ``HOLOSCAN_*`` variables, a mercure module by ``MERCURE_*``; on a desk one gives
+``-i``, ``-o`` and ``-m``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from anomap import NOT_A_DIAGNOSIS
+from anomap.config import AnalyzeConfig
+from anomap.errors import AnomapError
+
+APP_YAML = Path(__file__).with_name("app.yaml")
+LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "OFF")
+_KNOWN = {"application", "resources", "timeout_s", "analyze"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One run of the application.
+
+    Attributes:
+        source, output, models: Folders (the source may be a zip or a single file, too).
+        config: What to do.
+        timeout_s: Seconds for the whole study; None: no limit.
+        log_level: Of Holoscan.
+    """
+
+    source: Path
+    output: Path
+    models: Path
+    config: AnalyzeConfig
+    timeout_s: float | None
+    log_level: str
+
+
+def read_settings(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a command line in an environment.
+
+    Raises:
+        AnomapError: E200 when something is missing or not understood.
+        SystemExit: After ``--help``, and with status 2 for unknown options.
+    """
+    options = _parser().parse_args(words)
+    file = options.config or environment.get("HOLOSCAN_CONFIG_PATH")
+    content = _read_yaml(Path(file) if file else APP_YAML)
+    timeout = options.timeout if options.timeout is not None else _number(content.get("timeout_s", 0), "timeout_s")
+    return Settings(
+        source=_folder("input", options.input, environment, "HOLOSCAN_INPUT_PATH", "MERCURE_IN_DIR"),
+        output=_folder("output", options.output, environment, "HOLOSCAN_OUTPUT_PATH", "MERCURE_OUT_DIR"),
+        models=_folder("models", options.model, environment, "HOLOSCAN_MODEL_PATH", "ANOMAP_MODELS"),
+        config=_config(content.get("analyze") or {}),
+        timeout_s=timeout or None,
+        log_level=options.log_level,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy_app",
+        description=f"anomap as a MONAI Deploy application. {NOT_A_DIAGNOSIS}",
+        epilog="Exit status: 0 complete, 2 usage, 3 input unusable, 4 failed, 5 partly done, 124 time-out.",
+    )
+    parser.add_argument("-i", "--input", type=Path, help="DICOM folder, zip or file; else $HOLOSCAN_INPUT_PATH")
+    parser.add_argument("-o", "--output", type=Path, help="empty folder for the results; else $HOLOSCAN_OUTPUT_PATH")
+    parser.add_argument("-m", "--model", type=Path, help="folder of model bundles; else $HOLOSCAN_MODEL_PATH")
+    parser.add_argument("-c", "--config", type=Path, help="settings; else $HOLOSCAN_CONFIG_PATH, else app.yaml here")
+    parser.add_argument("-t", "--timeout", type=float, metavar="S", help="seconds for the whole study, 0: no limit")
+    parser.add_argument("-l", "--log_level", choices=LOG_LEVELS, default="ERROR", help="of Holoscan (default: ERROR)")
+    return parser
+
+
+def _folder(name: str, option: Path | None, environment: Mapping[str, str], *variables: str) -> Path:
+    if option is not None:
+        return option
+    for variable in variables:
+        if environment.get(variable):
+            return Path(environment[variable])
+    if name == "models":
+        from anomap.cli import model_folder
+
+        return model_folder(None)
+    raise AnomapError("E200", f"no {name}: give -{name[0]} or set {variables[0]}")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """A settings file. Holoscan itself would go on with defaults when a file is malformed."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnomapError("E200", f"the settings {path.name} can't be read: {type(error).__name__}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}" if mark else ""
+        raise AnomapError("E200", f"the settings {path.name} are no valid YAML{place}") from error
+    if not isinstance(content, dict) or not set(content) <= _KNOWN:
+        raise AnomapError("E200", f"the settings {path.name} may hold {', '.join(sorted(_KNOWN))}, nothing else")
+    return content
+
+
+def _config(values: Any) -> AnalyzeConfig:
+    known = {field.name for field in fields(AnalyzeConfig)}
+    if not isinstance(values, dict) or not set(values) <= known:
+        raise AnomapError("E200", f'"analyze" in the settings may hold {", ".join(sorted(known))}, nothing else')
+    try:
+        if "outputs" in values:
+            values = {**values, "outputs": tuple(values["outputs"])}
+        return AnalyzeConfig(**values)
+    except TypeError as error:
+        raise AnomapError("E200", f'a value under "analyze" in the settings has the wrong type: {error}') from error
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise AnomapError("E200", f"{name} must be a number of seconds, got {value!r}")
+    return float(value)
