@@ -164,6 +164,8 @@ def finish(dataset: Dataset, series: ImageSeries, result: AnomalyResult, descrip
         dataset.ContributingEquipmentSequence = _contributions(dataset, result)
         dataset.CodingSchemeIdentificationSequence = coding_scheme_identification()
         _mend_dimensions(dataset, series, result)
+        if dataset.get("PatientIdentityRemoved") == "YES" and not _says_how(dataset):
+            dataset.DeidentificationMethod = "Not stated by the source"  # type 1C (PS3.3 table C.7-1)
         if "ContentLabel" in dataset and "ContentCreatorName" not in dataset:
             dataset.ContentCreatorName = ""  # type 2 (PS3.3 table 10-12); dcmqi warns
         if str(dataset.get("Modality")) != "SR":
@@ -189,8 +191,10 @@ def _source(header: Dataset, series: ImageSeries) -> Dataset:
     for keyword in _TYPE_2:
         if keyword not in source or source[keyword].value is None:
             setattr(source, keyword, "")
-    if series.modality == "CT" and not (number(source, "SliceThickness") or 0.0) > 0.0:
-        source.SliceThickness = f"{series.spacing_mm[0]:.6g}"
+    if series.modality == "CT":
+        if not (number(source, "SliceThickness") or 0.0) > 0.0:
+            source.SliceThickness = f"{series.spacing_mm[0]:.6g}"
+        source.SpacingBetweenSlices = f"{series.spacing_mm[0]:.6g}"  # as measured: scanners also write it negative
     return source
 
 
@@ -219,6 +223,10 @@ def _valid(source: Dataset, keyword: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _says_how(dataset: Dataset) -> bool:
+    return bool(dataset.get("DeidentificationMethod") or dataset.get("DeidentificationMethodCodeSequence"))
 
 
 def _set_character_set(dataset: Dataset, header: Dataset) -> None:

@@ -280,6 +280,8 @@ def _decoded(placed: Sequence[tuple[_Entry, Plane]], config: ReadConfig) -> tupl
 def _series(entries: Sequence[_Entry], pixels: np.ndarray, valid: np.ndarray, stack: Stack) -> ImageSeries:
     frame_of_reference = str(entries[0].header.get("FrameOfReferenceUID", "") or "")
     notes = [note for entry in entries for note in entry.warnings]
+    if not frame_of_reference:
+        notes.append("the series has no Frame of Reference UID: no segmentation and no residual map can refer to it")
     return ImageSeries(
         pixels=pixels,
         unit="HU",

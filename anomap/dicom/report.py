@@ -40,6 +40,7 @@ from anomap.dicom.derived import (
     sources,
 )
 from anomap.dicom.derived import series_number as numbered
+from anomap.dicom.image_library import described, forget
 from anomap.dicom.segmentation import tracking_id, tracking_uid
 from anomap.preprocessing.geometry import box_to_source
 from anomap.types import AnomalyResult, ImageSeries, Prepared, Region, ScoreMap, Verdict
@@ -101,7 +102,7 @@ def build_report(
             imaging_measurements=groups,
             title=codes.REPORT,
             language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(codes.ENGLISH),
-            referenced_images=headers,
+            referenced_images=[described(header) for header in headers],
         )
         report: Dataset = sr.Comprehensive3DSR(
             evidence=[*headers, *([segmentation] if segmentation is not None else [])],
@@ -115,6 +116,8 @@ def build_report(
             is_verified=False,
             **equipment(result),
         )
+        for header in headers:
+            forget(report.ContentSequence, header)
         _mend(report.ContentSequence)
     return finish(report, series, result, "anomap report")
 

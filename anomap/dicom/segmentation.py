@@ -26,12 +26,13 @@ def build_segmentation(series: ImageSeries, result: AnomalyResult) -> Dataset | 
         result: Its regions; segment n is `Region.label` n.
 
     Returns:
-        The object, or None when there is no region: an empty SEG is not allowed, and the report says so.
+        The object. None when there is no region (an empty SEG is not allowed, and the report says so), and of a CT
+        without Frame of Reference, which the object must share.
 
     Raises:
         AnomapError: E501 when the series never was DICOM.
     """
-    if not result.regions:
+    if not result.regions or (series.modality == "CT" and not series.frame_of_reference):
         return None
     with silent():
         dataset: Dataset = Segmentation(

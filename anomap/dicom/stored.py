@@ -50,6 +50,10 @@ def stored_values(path: Path) -> Stored:
             raise AnomapError("E107", "no codec can read this image") from None
         except Exception as error:
             raise _undecodable(dataset, error) from None
+        except BaseException as error:  # decoders in Rust (RLE) panic, and a panic is no Exception
+            if type(error).__name__ != "PanicException":
+                raise
+            raise AnomapError("E102", "the pixel data are damaged (the decoder gave up)") from None
     if values.shape != (dataset.Rows, dataset.Columns) or values.dtype.kind not in "iu":
         raise AnomapError("E102", "the decoded image has not the size that its header says")
     stored: Stored = values

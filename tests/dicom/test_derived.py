@@ -51,11 +51,13 @@ def test_uids_depend_on_images_weights_and_purpose_but_not_on_order_or_time():
     [
         {"PatientSex": "X?", "PatientBirthDate": "1.1.1970", "StudyDate": "20259999", "StudyTime": "noon"},
         {"PatientName": None, "PatientID": "", "AccessionNumber": None, "SliceThickness": None},
+        {"SpacingBetweenSlices": "-5"},
+        {"PatientIdentityRemoved": "YES"},
         {"PatientWeight": "0", "PatientAge": "", "Laterality": ""},
         {"BodyPartExamined": "ARM?", "SeriesNumber": "2147483647", "TimezoneOffsetFromUTC": "+0530"},
         {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Ä"},
     ],
-    ids=["invalid", "missing", "empty", "odd", "latin-1"],
+    ids=["invalid", "missing", "descending", "anonymous", "empty", "odd", "latin-1"],
 )
 def test_objects_of_poor_sources_are_valid(elements, tmp_path):
     (series,) = read_study(edited(tmp_path / "ct", **elements)).series

@@ -169,6 +169,20 @@ def test_the_patient_is_the_sources_and_the_name_keeps_its_bytes(tmp_path):
     assert report.SpecificCharacterSet == source.SpecificCharacterSet
 
 
+def test_radiographs_that_say_little_of_themselves_get_a_report_that_makes_nothing_up(tmp_path):
+    (source,) = write_radiograph_phantom(tmp_path / "dx", rows=96, columns=80)
+    dataset = pydicom.dcmread(source)
+    full = report_of(analysed(tmp_path / "dx"))
+    assert {"111026", "111066", "111043", "111044"} <= {concept(i) for i in items(full)}
+    del dataset.ImagerPixelSpacing
+    dataset.PatientOrientation = ""
+    dataset.save_as(source)
+    poor = report_of(analysed(tmp_path / "dx", *DX_BOXES))
+    assert not {"111026", "111066", "111043", "111044"} & {concept(i) for i in items(poor)}
+    assert complaints(saved(poor, tmp_path / "sr.dcm")) == []
+    assert number(groups(poor)["anomap-R1"], codes.AREA.value) == 41
+
+
 def test_nothing_is_said_of_a_disease(ct):
     """The only words from SNOMED CT are those listed here: none is a disorder or a morphology."""
     allowed = {code.value for code in codes.STANDARD if code.scheme_designator == "SCT"}

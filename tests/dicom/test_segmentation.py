@@ -102,6 +102,16 @@ def test_without_a_region_there_is_no_segmentation(ct):
     assert build_segmentation(analysis.series, analysis.result) is None
 
 
+def test_a_ct_without_frame_of_reference_gets_no_overlay_and_says_so(ct, tmp_path):
+    for path in ct.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.FrameOfReferenceUID
+        dataset.save_as(tmp_path / path.name)
+    analysis = analysed(tmp_path, *BOXES)
+    assert build_segmentation(analysis.series, analysis.result) is None
+    assert any("Frame of Reference" in warning for warning in analysis.series.warnings)
+
+
 def test_the_same_result_gives_the_same_bytes_and_another_one_other_uids(ct, tmp_path):
     analysis = analysed(ct, *BOXES)
     one = saved(build_segmentation(analysis.series, analysis.result), tmp_path / "1.dcm").read_bytes()
