@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import highdicom
@@ -10,8 +11,11 @@ import numpy as np
 import pydicom
 import pytest
 
+from anomap.config import AnalyzeConfig
 from anomap.dicom.read import Study, read_study
 from anomap.errors import CODES, AnomapError, ExitStatus
+from anomap.study import analyze
+from tests.dicom.tools import complaints
 
 pytestmark = pytest.mark.data
 
@@ -120,3 +124,40 @@ def test_a_real_series_is_read_whole_and_lies_where_highdicom_says(folder, name,
     start = volume.affine @ (len(pixels) - 1 if turned else 0, 0, 0, 1)
     np.testing.assert_allclose(series.affine[:3, 3], start[:3], atol=1e-3)
     np.testing.assert_allclose(series.affine[:3, 1:3], volume.affine[:3, 1:3], atol=1e-6)
+
+
+REFUSED = {name: code for name, code in EXPECTED.items() if isinstance(code, str)}
+ODD = ("RG3_J2KI.dcm", "TOSHIBA_J2K_SIZ0_PixRep1.dcm")  # a hand; a coronal CT: there is no model for them
+COMPLETE = [
+    *(name for name in EXPECTED if name not in (*REFUSED, *ODD)),
+    "../abdomen_c3l00189",
+    "../chest_ricord_001012",
+]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_is_published_with_its_code(folder, name, toy_models, tmp_path):
+    with pytest.raises(AnomapError, match=REFUSED[name]):
+        analyze(folder / "conformance" / name, tmp_path / "out", toy_models, AnalyzeConfig(steps=1))
+    (written,) = (tmp_path / "out").iterdir()
+    assert json.loads(written.read_text())["error"]["code"] == REFUSED[name]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_image_without_a_model_is_not_applicable(folder, name, toy_models, tmp_path):
+    outcome = analyze(folder / "conformance" / name, tmp_path / "out", toy_models, AnalyzeConfig(steps=1))
+    assert outcome.status is ExitStatus.UNUSABLE_INPUT
+    (entry,) = outcome.content["series"]
+    assert (entry["status"], entry["verdict"], entry["error"]["code"]) == ("not_applicable", "NOT_APPLICABLE", "E113")
+    assert list((tmp_path / "out").rglob("*.dcm")) == []
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_everything_else_ends_in_a_complete_result_of_valid_objects(folder, name, toy_models, tmp_path):
+    outcome = analyze(folder / "conformance" / name, tmp_path / "out", toy_models, AnalyzeConfig(steps=1))
+    assert outcome.status is ExitStatus.OK
+    assert [entry["status"] for entry in outcome.content["series"]] == ["complete"]
+    written = sorted((tmp_path / "out").rglob("*.dcm"))
+    assert "sr.dcm" in [path.name for path in written]
+    for path in written:
+        assert complaints(path) == [], path.name
