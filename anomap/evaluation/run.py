@@ -33,6 +33,7 @@ class QualityConfig:
     cap: int | None = None  # at most so many images of a category, chosen by the hash of their names; None: all
     needles: int = 20  # images that receive a needle, one a patient
     needle_width_px: float = 2.0  # at model resolution
+    needle_contrast: float = 0.5  # of "visible" needles: they change their pixels by a quarter of the range or more
     resamples: int = RESAMPLES  # draws of patients for the intervals
 
 
@@ -102,7 +103,8 @@ class Quality:
     normal_patients: int
     training_images: int
     categories: tuple[CategoryResult, ...]
-    needles: NeedleResult
+    needles: NeedleResult  # wherever they fall
+    visible_needles: NeedleResult  # where they show
 
 
 def evaluate(
@@ -144,6 +146,7 @@ def evaluate(
         training_images=len(train.names),
         categories=tuple(categories),
         needles=needle_experiment(bundle, normal, config),
+        visible_needles=needle_experiment(bundle, normal, config, contrast=config.needle_contrast),
     )
 
 
@@ -215,20 +218,23 @@ def paired_rows(images: ImageSet, normal: ImageSet, origins: Mapping[str, str]) 
     return rows, partners
 
 
-def needle_experiment(bundle: Bundle, normal: ImageSet, config: QualityConfig) -> NeedleResult:
+def needle_experiment(
+    bundle: Bundle, normal: ImageSet, config: QualityConfig, *, contrast: float = 0.0
+) -> NeedleResult:
     """Draw a needle into normal images of different patients and score both versions.
 
     Args:
         bundle: Loaded on its device.
         normal: Normal images that were not trained on.
         config: How many, how wide.
+        contrast: See `needle`.
 
     Raises:
         AnomapError: E114 when a body has no room for a needle; as `score_images`.
     """
     rows = choose(normal, config.needles, per_patient=True)
     plain = take(normal.prepared, rows)
-    pierced, masks = planted(plain, partial(needle, width_px=config.needle_width_px), "needle")
+    pierced, masks = planted(plain, partial(needle, width_px=config.needle_width_px, contrast=contrast), "needle")
     without = score_images(bundle, plain, config.projection)
     with_needle = score_images(bundle, pierced, config.projection)
     return NeedleResult(

@@ -1,8 +1,9 @@
 """Anomalies planted into prepared images, so that the truth is known to the pixel.
 
 Everything is a function of the image and of its name: the random numbers derive from the frame id and the kind of
-anomaly, so the same image always receives the same one, whatever else is tested and on whatever machine. Places are
-drawn without a look at the grey levels there: a needle may fall on bone, where it hardly shows, as a real one may.
+anomaly, so the same image always receives the same one, whatever else is tested and on whatever machine. Unless a
+contrast is asked for, places are drawn without a look at the grey levels there: a needle may fall on bone, where it
+hardly shows, as a real one may.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def needle(
     width_px: float = 2.0,
     length: tuple[float, float] = (0.25, 0.45),
     value: float = 1.0,
+    contrast: float = 0.0,
 ) -> tuple[Float32, Bool]:
     """Draw a straight bright line that lies in the body from end to end.
 
@@ -38,17 +40,23 @@ def needle(
         width_px: Width in model pixels; edges are smooth over one pixel, as those of an area-averaged line.
         length: Shortest and longest, as shares of the image's side.
         value: Grey value of metal: the top of the range.
+        contrast: Places are drawn until the needle changes its pixels by so much on average (the full range is 2).
+            With 0 it lies wherever the first draw puts it, also on bone, where it hardly shows.
 
     Returns:
         The image with the needle, and ``(H, W)`` the pixels that belong to it by half or more.
 
     Raises:
-        AnomapError: E114 when the body has no room for one.
+        AnomapError: E114 when the body has no room for one, or nowhere for one that shows.
     """
-    start, end = _chord(body, rng, length)
-    apart = _distance_to_segment(body.shape, start, end)
-    cover = np.clip(width_px / 2 + 0.5 - apart, 0.0, 1.0)
-    return _mix(image, cover, value), cover >= 0.5
+    for _ in range(_TRIES):
+        start, end = _chord(body, rng, length)
+        apart = _distance_to_segment(body.shape, start, end)
+        cover = np.clip(width_px / 2 + 0.5 - apart, 0.0, 1.0)
+        drawn, mask = _mix(image, cover, value), cover >= 0.5
+        if np.abs(drawn - image)[mask].mean() >= contrast:
+            return drawn, mask
+    raise AnomapError("E114", "a needle would not show anywhere in the body")
 
 
 def blob(

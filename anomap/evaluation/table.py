@@ -8,7 +8,7 @@ from typing import Any
 from anomap.calibration import COMBINED
 from anomap.evaluation.auroc import MIN_PATIENTS
 from anomap.evaluation.baselines import BASELINES
-from anomap.evaluation.run import CategoryResult, Quality, Separation
+from anomap.evaluation.run import CategoryResult, NeedleResult, Quality, Separation
 
 COLUMNS = ("wd_patch", "mse_patch", "wd_full", "mse_full", "w_distance", COMBINED, *BASELINES)
 _SAME = "*"
@@ -18,7 +18,8 @@ def quality_json(quality: Quality) -> dict[str, Any]:
     """All figures as JSON values."""
     content = asdict(quality)
     content["categories"] = [asdict(category) for category in quality.categories]
-    content["needles"]["images"] = list(quality.needles.images)
+    for name in ("needles", "visible_needles"):
+        content[name]["images"] = list(content[name]["images"])
     content["normal"] = {"images": content.pop("normal_images"), "patients": content.pop("normal_patients")}
     return content
 
@@ -46,7 +47,8 @@ def quality_markdown(quality: Quality, title: str) -> str:
         *_table(head, rows),
         "",
         *_pairs(quality),
-        _needles(quality),
+        _needles(quality.needles, "wherever it falls"),
+        _needles(quality.visible_needles, "where it changes the picture by a quarter of its range or more"),
         "",
     ]
     return "\n".join(lines)
@@ -84,10 +86,9 @@ def _pairs(quality: Quality) -> list[str]:
     ]
 
 
-def _needles(quality: Quality) -> str:
-    found = quality.needles
+def _needles(found: NeedleResult, place: str) -> str:
     return (
-        f"A needle drawn into {found.test.pairs} normal images of as many patients raised the patch score (WD) of "
-        f"{found.test.raised} of them (sign test p = {found.test.p_value:.2g}); the top window touches it in "
+        f"A needle drawn into {found.test.pairs} normal images of as many patients, {place}: the patch score rises "
+        f"in {found.test.raised} of them (sign test p = {found.test.p_value:.2g}); the top window touches it in "
         f"{found.touched} (pointing blindly: {found.expected_touched:.1f} expected)."
     )

@@ -53,6 +53,16 @@ def test_width_and_value_are_as_asked() -> None:
     assert needle(black, body, np.random.default_rng(1), value=0.3)[0].max() == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_visible_needle_avoids_what_is_as_bright_as_itself(seed: int) -> None:
+    half = np.full((64, 64), -0.5, np.float32)
+    half[:, 24:] = 1.0
+    drawn, mask = needle(half, np.ones((64, 64), bool), np.random.default_rng(seed), contrast=0.5)
+    assert np.abs(drawn - half)[mask].mean() >= 0.5
+    with pytest.raises(AnomapError, match="E114"):
+        needle(np.ones((64, 64), np.float32), np.ones((64, 64), bool), np.random.default_rng(seed), contrast=0.5)
+
+
 @pytest.mark.parametrize("name", sorted(PLANTS))
 def test_what_is_planted_depends_on_the_name_alone(name: str) -> None:
     images = trunks(4, size=64)

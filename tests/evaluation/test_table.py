@@ -30,6 +30,7 @@ def quality() -> Quality:
             ),
         ),
         needles=NeedleResult(test=PAIRED, touched=15, expected_touched=2.25, images=("a", "b")),
+        visible_needles=NeedleResult(test=PAIRED, touched=17, expected_touched=2.0, images=("a", "b")),
     )  # fmt: skip
 
 
@@ -44,7 +45,8 @@ def test_table_holds_figures_numbers_and_marks(quality: Quality) -> None:
     text = "\n".join(lines)
     assert "100 normal images of 90 patients" in text
     assert "| upside down * | 20 (12) | 18 |" in text
-    assert "raised the patch score (WD) of 18" in text
+    assert "rises in 18 of them" in text
+    assert "touches it in 17 (pointing blindly: 2.0 expected)" in text
     assert "touches it in 15 (pointing blindly: 2.2 expected)" in text
 
 
