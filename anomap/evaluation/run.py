@@ -84,12 +84,14 @@ class NeedleResult:
 
     Attributes:
         test: Patch score (WD) of the same image with and without.
+        mse_test: The same of the patch score by MSE.
         touched: How many top windows touch the needle.
         expected_touched: How many would if windows were pointed at blindly.
         images: Names of the images.
     """
 
     test: PairedTest
+    mse_test: PairedTest
     touched: int
     expected_touched: float
     images: tuple[str, ...]
@@ -239,6 +241,7 @@ def needle_experiment(
     with_needle = score_images(bundle, pierced, config.projection)
     return NeedleResult(
         test=paired_test(without.per_image["wd_patch"], with_needle.per_image["wd_patch"]),
+        mse_test=paired_test(without.per_image["mse_patch"], with_needle.per_image["mse_patch"]),
         touched=int(touches(with_needle.top_window, masks).sum()),
         expected_touched=float(chance_of_touching(masks, plain.valid[:, 0], bundle.info.window).sum()),
         images=tuple(normal.names[row] for row in rows),

@@ -29,8 +29,8 @@ def quality() -> Quality:
                 separation=dict.fromkeys(COLUMNS, unsure), pairs={}, paired_patients=0,
             ),
         ),
-        needles=NeedleResult(test=PAIRED, touched=15, expected_touched=2.25, images=("a", "b")),
-        visible_needles=NeedleResult(test=PAIRED, touched=17, expected_touched=2.0, images=("a", "b")),
+        needles=NeedleResult(test=PAIRED, mse_test=PAIRED, touched=15, expected_touched=2.25, images=("a", "b")),
+        visible_needles=NeedleResult(test=PAIRED, mse_test=PAIRED, touched=17, expected_touched=2.0, images=("a", "b")),
     )  # fmt: skip
 
 
@@ -46,8 +46,8 @@ def test_table_holds_figures_numbers_and_marks(quality: Quality) -> None:
     assert "100 normal images of 90 patients" in text
     assert "| upside down * | 20 (12) | 18 |" in text
     assert "rises in 18 of them" in text
-    assert "touches it in 17 (pointing blindly: 2.0 expected)" in text
-    assert "touches it in 15 (pointing blindly: 2.2 expected)" in text
+    assert "touches the needle in 17 (pointing blindly: 2.0 expected)" in text
+    assert "touches the needle in 15 (pointing blindly: 2.2 expected)" in text
 
 
 def test_pairs_are_left_out_where_there_are_none(quality: Quality) -> None:
