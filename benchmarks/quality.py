@@ -2,7 +2,8 @@
 
 python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr
 
-Prints a Markdown table and writes benchmarks/results/quality-<bundle>.json and .md.
+Prints a Markdown table, writes benchmarks/results/quality-<bundle>.json and .md, and puts the table into the bundle's
+model card between its marks.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from anomap.training.data import ImageSet, load_images
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = "anomap.quality/1"
+MARKS = ("<!-- quality: written by benchmarks/quality.py -->", "<!-- end of quality -->")
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -105,6 +107,16 @@ def measure(options: argparse.Namespace, bundle: Bundle) -> tuple[dict[str, obje
     return content, quality_markdown(quality, title)
 
 
+def update_card(card: Path, table: str) -> bool:
+    """Put the table between the marks of a model card; False when there is no card or it has no marks."""
+    before, first, rest = card.read_text().partition(MARKS[0]) if card.is_file() else ("", "", "")
+    _, last, after = rest.partition(MARKS[1])
+    if not (first and last):
+        return False
+    card.write_text(f"{before}{first}\n{table.strip()}\n{last}{after}")
+    return True
+
+
 def main(words: list[str] | None = None) -> int:
     """Measure, print, write."""
     options = arguments(words)
@@ -119,6 +131,8 @@ def main(words: list[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / f"quality-{bundle.info.name}.json").write_text(json.dumps(content, indent=1) + "\n")
     (options.output / f"quality-{bundle.info.name}.md").write_text(table)
+    if not update_card(options.bundle / "docs" / "README.md", table):
+        print("the bundle has no model card with marks for the table", file=sys.stderr)
     return 0
 
 

@@ -90,5 +90,6 @@ def _needles(found: NeedleResult, place: str) -> str:
     return (
         f"A needle drawn into {found.test.pairs} normal images of as many patients, {place}: the patch score rises "
         f"in {found.test.raised} of them (sign test p = {found.test.p_value:.2g}), that by MSE in "
-        f"{found.mse_test.raised}; the top window touches the needle in {found.touched} (pointing blindly: {found.expected_touched:.1f} expected)."
+        f"{found.mse_test.raised}; the top window touches the needle in {found.touched} "
+        f"(pointing blindly: {found.expected_touched:.1f} expected)."
     )

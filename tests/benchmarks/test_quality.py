@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.quality import made_from, main
+from benchmarks.quality import MARKS, made_from, main, update_card
 from tests.evaluation.pictures import trunks
 
 COLUMNS = ("file", "index", "split", "category", "dataset", "patient", "note")
@@ -86,3 +86,13 @@ def test_origins_of_the_shared_images_are_known(shared_data: Path) -> None:
     assert len(cxr) == 40
     for origin in cxr.values():
         assert (shared_data / "cxr" / origin).is_file()
+
+
+def test_the_table_goes_into_the_model_card_and_nothing_else_changes(tmp_path):
+    card = tmp_path / "README.md"
+    assert not update_card(card, "table")
+    card.write_text("# Model\n")
+    assert not update_card(card, "table")
+    card.write_text(f"# Model\n{MARKS[0]}\nold\n{MARKS[1]}\nend\n")
+    assert update_card(card, "| new |\n")
+    assert card.read_text() == f"# Model\n{MARKS[0]}\n| new |\n{MARKS[1]}\nend\n"
