@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
+from anomap import __version__
 from anomap.errors import AnomapError
-from deploy_app.settings import read_settings
+from deploy_app.settings import APP_YAML, read_settings
+
+ROOT = Path(__file__).parents[2]
 
 HOLOSCAN = {"HOLOSCAN_INPUT_PATH": "/h/in", "HOLOSCAN_OUTPUT_PATH": "/h/out", "HOLOSCAN_MODEL_PATH": "/h/models"}
 
@@ -56,3 +61,11 @@ def test_a_missing_settings_file_is_refused():
 def test_input_and_output_are_needed(missing):
     with pytest.raises(AnomapError, match="E200"):
         read_settings([], {key: value for key, value in HOLOSCAN.items() if key != missing})
+
+
+def test_requirements_and_version_are_those_of_the_package():
+    """MONAI Deploy tools read requirements.txt and app.yaml; pip reads pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "deploy_app" / "requirements.txt").read_text().splitlines()
+    assert {line for line in lines if not line.startswith("#")} == set(project["optional-dependencies"]["deploy"])
+    assert yaml.safe_load(APP_YAML.read_text())["application"]["version"] == __version__
