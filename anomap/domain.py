@@ -6,7 +6,7 @@ own task. A choice always comes with its reason, which every result repeats.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,11 +103,16 @@ def _by_header(series: ImageSeries, infos: Sequence[BundleInfo]) -> tuple[Bundle
     stated = body_regions(str(header.get("BodyPartExamined", "") or ""))
     if not stated:
         return able[0], f"model {able[0].name!r} is for {series.modality}; the header names no known body part"
-    part = " and ".join(sorted(stated)).lower()
     for info in able:
-        if body_regions(info.body_part) & stated:
-            return info, f"model {info.name!r} is for {series.modality} of the {info.body_part.lower()}, as stated"
+        known = body_regions(info.body_part)
+        if known & stated:
+            kind = f"{series.modality} of {_words(known)}"
+            return info, f"model {info.name!r} is for {kind}; the header says {_words(stated)}"
     for info in able:
         if not info.body_part:
             return info, f"model {info.name!r} is for {series.modality} of any body part"
-    raise AnomapError("E113", f"there is no {series.modality} model for the {part}")
+    raise AnomapError("E113", f"there is no {series.modality} model for {_words(stated)}")
+
+
+def _words(regions: Iterable[str]) -> str:
+    return " and ".join(sorted(regions)).lower()
