@@ -53,6 +53,12 @@ class Analyze:
         return _analyze(self.source, self.output, models, self.config, as_json=self.as_json, debug=self.debug)
 
 
+_DEMO = (
+    "Both images are unlike the training images (a cut-out of 8 cm, a drawing), so scores are high all over. "
+    "That is what an image outside a model's world looks like."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Demo:
     """Analyse a real CT image (from pydicom) and a generated radiograph phantom with a needle."""
@@ -85,6 +91,7 @@ class Demo:
             for result in (self.output / "ct", self.output / "radiograph"):
                 for line in _where(result):
                     print_line(line)
+            print_line(_DEMO)
         return max(states)
 
 

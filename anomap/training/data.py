@@ -3,7 +3,8 @@
 Two layouts are read:
 
 * a folder with ``manifest.csv`` (columns ``file, split, category, patient``): 8-bit pictures (PNG, WebP) for
-  radiographs; ``.npz`` archives with ``hu`` ``(K, R, C)`` int16 and the columns ``index, pixel_spacing_mm`` for CT;
+  radiographs; ``.npz`` archives with ``hu`` ``(K, R, C)`` int16 and the columns ``index, pixel_spacing_mm`` for CT
+  (slices without spacing are left out);
 * a folder of DICOM files, all of which count as normal.
 """
 
@@ -93,7 +94,7 @@ def _manifest_series(root: Path, rows: list[dict[str, str]]) -> Iterator[tuple[I
             label = _Row(name, row["patient"], row["category"], row.get("dataset") or row.get("collection", ""))
             if hu is None:
                 yield series_from_picture(np.asarray(Image.open(root / file).convert("L")), name), label
-            else:
+            elif row["pixel_spacing_mm"]:  # without it a slice has no size, and no place on the model's grid
                 yield series_from_hu(hu[int(row["index"])], float(row["pixel_spacing_mm"]), name), label
 
 

@@ -61,7 +61,7 @@ def test_hu_archives_are_read_slice_by_slice(tmp_path: Path) -> None:
         {"file": "a.npz", "index": i, "split": "train", "category": "normal", "patient": "p", "pixel_spacing_mm": 3.0}
         for i in (1, 0)
     ]
-    write_manifest(tmp_path, rows)
+    write_manifest(tmp_path, [*rows, {**rows[0], "pixel_spacing_mm": ""}])  # the last has no size: left out
     images = load_images(tmp_path, CT, "train")
     assert sorted(images.names) == ["a.npz#0", "a.npz#1"]
     grey = {
