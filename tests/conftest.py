@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from anomap.types import PreprocessSpec
 
 SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
+
+
+# The same examples every time: a commit is green or red, never by chance. HYPOTHESIS_PROFILE=explore draws new ones.
+settings.register_profile("repeat", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 def pytest_configure() -> None:

