@@ -83,6 +83,7 @@ def child_environment(log_level: str) -> dict[str, str]:
         **os.environ,
         **paths,
         "HOLOSCAN_LOG_LEVEL": log_level,
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # as `anomap.cli.main`
         "PYTHONWARNINGS": "ignore",  # Holoscan's on stack size; pydicom's quote values
         "CUPY_CACHE_DIR": os.environ.get("CUPY_CACHE_DIR", "/tmp/.cupy"),  # noqa: S108 (its default is the home)
     }

@@ -211,3 +211,12 @@ def test_a_termination_signal_leaves_nothing_behind(toy_models, tmp_path):
     assert process.returncode == 130
     assert errors.startswith("E403 ")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_do_not_spin_unless_asked_to(before, after, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert cli.main(["--version"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == after
