@@ -78,6 +78,23 @@ def equipment(result: AnomalyResult) -> dict[str, str]:
     }
 
 
+def identity(series: ImageSeries, result: AnomalyResult, what: str, offset: int) -> dict[str, Any]:
+    """Keyword arguments of highdicom's constructors that identify one object in a series of its own.
+
+    Args:
+        series: The source.
+        result: What was found in it.
+        what: "sr", "seg", "pm" or "sc".
+        offset: Of the series number, see `series_number`.
+    """
+    return {
+        "series_instance_uid": derived_uid(series, result, f"{what}/series"),
+        "series_number": series_number(series, offset),
+        "sop_instance_uid": derived_uid(series, result, what),
+        "instance_number": 1,
+    }
+
+
 def algorithm_name(result: AnomalyResult) -> str:
     """Name of software and model."""
     return plain(f"anomap {result.provenance.get('bundle_name', '')}", 64).strip()

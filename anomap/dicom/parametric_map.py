@@ -9,8 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
 from anomap.dicom.codes import BODY_PARTS, HU, Q3_ABS_RESIDUAL, WHOLE_BODY
-from anomap.dicom.derived import body_part, derived_uid, equipment, finish, silent, sources
-from anomap.dicom.derived import series_number as numbered
+from anomap.dicom.derived import body_part, equipment, finish, identity, silent, sources
 from anomap.types import AnomalyResult, ImageSeries, ScoreMap
 
 SERIES_OFFSET = 3
@@ -38,10 +37,7 @@ def build_parametric_map(series: ImageSeries, score_map: ScoreMap, result: Anoma
         dataset: Dataset = ParametricMap(
             source_images=sources(series),
             pixel_array=values,
-            series_instance_uid=derived_uid(series, result, "pm/series"),
-            series_number=numbered(series, SERIES_OFFSET),
-            sop_instance_uid=derived_uid(series, result, "pm"),
-            instance_number=1,
+            **identity(series, result, "pm", SERIES_OFFSET),
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[
                 RealWorldValueMapping(

@@ -35,11 +35,11 @@ from anomap.dicom.derived import (
     device_uid,
     equipment,
     finish,
+    identity,
     plain,
     silent,
     sources,
 )
-from anomap.dicom.derived import series_number as numbered
 from anomap.dicom.image_library import described, forget
 from anomap.dicom.segmentation import tracking_id, tracking_uid
 from anomap.preprocessing.geometry import box_to_source
@@ -107,10 +107,7 @@ def build_report(
         report: Dataset = sr.Comprehensive3DSR(
             evidence=[*headers, *([segmentation] if segmentation is not None else [])],
             content=content,
-            series_instance_uid=derived_uid(series, result, "sr/series"),
-            series_number=numbered(series, SERIES_OFFSET),
-            sop_instance_uid=derived_uid(series, result, "sr"),
-            instance_number=1,
+            **identity(series, result, "sr", SERIES_OFFSET),
             is_complete=True,
             is_final=False,
             is_verified=False,

@@ -9,8 +9,7 @@ import numpy.typing as npt
 from highdicom.sc import SCImage
 from pydicom.dataset import Dataset
 
-from anomap.dicom.derived import DISCLAIMER, created, derived_uid, equipment, finish, silent, sources
-from anomap.dicom.derived import series_number as numbered
+from anomap.dicom.derived import DISCLAIMER, created, equipment, finish, identity, silent, sources
 from anomap.types import AnomalyResult, ImageSeries
 
 SERIES_OFFSET = 4
@@ -37,10 +36,7 @@ def build_secondary_capture(series: ImageSeries, picture: npt.NDArray[Any], resu
             bits_allocated=8,
             coordinate_system="PATIENT",
             patient_orientation=("L", "P"),  # the constructor wants one; a page of pictures has none (below)
-            series_instance_uid=derived_uid(series, result, "sc/series"),
-            series_number=numbered(series, SERIES_OFFSET),
-            sop_instance_uid=derived_uid(series, result, "sc"),
-            instance_number=1,
+            **identity(series, result, "sc", SERIES_OFFSET),
             manufacturer=named["manufacturer"],
             transfer_syntax_uid="1.2.840.10008.1.2.1",
         )

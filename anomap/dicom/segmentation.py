@@ -9,8 +9,16 @@ from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, Segmentation
 from pydicom.dataset import Dataset
 
 from anomap.dicom.codes import ARTIFICIAL_INTELLIGENCE, R1_REGION, SPATIAL_CONCEPT
-from anomap.dicom.derived import algorithm_name, algorithm_version, derived_uid, equipment, finish, silent, sources
-from anomap.dicom.derived import series_number as numbered
+from anomap.dicom.derived import (
+    algorithm_name,
+    algorithm_version,
+    derived_uid,
+    equipment,
+    finish,
+    identity,
+    silent,
+    sources,
+)
 from anomap.types import AnomalyResult, ImageSeries, Region
 
 SERIES_OFFSET = 2
@@ -40,10 +48,7 @@ def build_segmentation(series: ImageSeries, result: AnomalyResult) -> Dataset | 
             pixel_array=result.labels.astype(np.uint8 if len(result.regions) < 256 else np.uint16),
             segmentation_type=SegmentationTypeValues.BINARY,
             segment_descriptions=[_segment(region, series, result) for region in result.regions],
-            series_instance_uid=derived_uid(series, result, "seg/series"),
-            series_number=numbered(series, SERIES_OFFSET),
-            sop_instance_uid=derived_uid(series, result, "seg"),
-            instance_number=1,
+            **identity(series, result, "seg", SERIES_OFFSET),
             content_label="ANOMAP_REGIONS",
             content_description="Regions of elevated residual; not a diagnosis",
             **equipment(result),

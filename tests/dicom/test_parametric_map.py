@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from anomap.dicom.parametric_map import build_parametric_map
-from anomap.dicom.phantom import ct_affine, nearest_voxel, write_ct_phantom
-from anomap.dicom.read import read_study
-from tests.dicom.test_segmentation import NEEDLE, ORIENTATIONS
-from tests.dicom.tools import analysed, centroid, complaints, made_of, parametric_map, saved
+from anomap.dicom.phantom import write_ct_phantom
+from tests.dicom.tools import (
+    ORIENTATIONS,
+    analysed,
+    centroid,
+    complaints,
+    made_of,
+    needle_phantom,
+    parametric_map,
+    saved,
+)
 
 
 def test_a_map_is_valid_and_dcmqi_gives_the_values_back(tmp_path):
@@ -29,20 +36,13 @@ def test_a_map_is_valid_and_dcmqi_gives_the_values_back(tmp_path):
 @pytest.mark.parametrize("reverse", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("orientation", ORIENTATIONS.values(), ids=ORIENTATIONS)
 def test_a_needle_stays_where_it_is(orientation, reverse, tmp_path):
-    spacing = (5.0, 3.0, 2.5)
-    write_ct_phantom(
-        tmp_path / "ct", slices=9, rows=64, columns=72, spacing_mm=spacing, orientation=orientation, reverse=reverse,
-        needle_lps_mm=NEEDLE,
-    )  # fmt: skip
-    (series,) = read_study(tmp_path / "ct").series
+    series, geometry, truth = needle_phantom(tmp_path / "ct", orientation, reverse=reverse)
     analysis = made_of(series)
     residual = np.where(series.pixels > 900, -series.pixels, 0).astype(np.float32)
     scores = replace(analysis.score_map, maps={**analysis.score_map.maps, "residual": residual})
     path = saved(build_parametric_map(series, scores, analysis.result), tmp_path / "pm.dcm")
     values, affine = parametric_map(path, tmp_path / "read")
-    written = ct_affine(9, 64, 72, spacing, orientation)
-    truth = written[:3] @ [*nearest_voxel(written, NEEDLE), 1.0]
-    off = np.linalg.solve(written[:3, :3], centroid(values, affine) - truth)
+    off = np.linalg.solve(geometry[:3, :3], centroid(values, affine) - truth)
     assert np.abs(off).max() < 0.5, f"{off} voxels off"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -21,20 +20,6 @@ from tests.dicom.tools import analysed, complaints, dsrdump, saved, tid1500
 
 CT_BOXES = ((0, 10, 20, 1, 15, 30), (2, 40, 50, 2, 44, 52))  # one spans slices, one doesn't
 DX_BOXES = ((0, 10, 20, 0, 30, 40),)
-
-
-@pytest.fixture(scope="module")
-def ct(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("ct")
-    write_ct_phantom(folder, slices=5, rows=64, columns=80)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def radiograph(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("dx")
-    write_radiograph_phantom(folder, rows=96, columns=80)
-    return folder
 
 
 def report_of(analysis: Analysis) -> Dataset:

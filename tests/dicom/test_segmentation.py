@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
 
-from anomap.dicom.phantom import NEEDLE_HU, ct_affine, nearest_voxel, write_ct_phantom, write_radiograph_phantom
-from anomap.dicom.read import read_study
+from anomap.dicom.phantom import NEEDLE_HU
 from anomap.dicom.segmentation import build_segmentation, tracking_uid
-from tests.dicom.tools import analysed, centroid, complaints, made_of, saved, segments
+from tests.dicom.tools import ORIENTATIONS, analysed, centroid, complaints, made_of, needle_phantom, saved, segments
 
 BOXES = ((0, 10, 20, 1, 15, 30), (2, 40, 50, 2, 44, 52))
-ORIENTATIONS = {
-    "axial": (1, 0, 0, 0, 1, 0),
-    "feet first": (-1, 0, 0, 0, 1, 0),
-    "upside down": (1, 0, 0, 0, -1, 0),
-    "prone": (-1, 0, 0, 0, -1, 0),
-    "sagittal": (0, 1, 0, 0, 0, -1),
-    "coronal": (1, 0, 0, 0, 0, -1),
-    "turned": (0, 1, 0, -1, 0, 0),
-    "oblique": (0.8, 0.6, 0, -0.6, 0.8, 0),
-}
-NEEDLE = (23.5, -46.0, 219.0)
-
-
-@pytest.fixture(scope="module")
-def ct(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("ct")
-    write_ct_phantom(folder, slices=4, rows=64, columns=80)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def radiograph(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("dx")
-    write_radiograph_phantom(folder, rows=96, columns=80)
-    return folder
 
 
 def test_a_segmentation_of_ct_is_valid_and_dcmqi_gives_the_labels_back(ct, tmp_path):
@@ -69,20 +42,13 @@ def test_a_segmentation_of_a_radiograph_is_valid_and_highdicom_reads_it(radiogra
 @pytest.mark.parametrize("reverse", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("orientation", ORIENTATIONS.values(), ids=ORIENTATIONS)
 def test_a_needle_stays_where_it_is(orientation, reverse, tmp_path):
-    spacing = (5.0, 3.0, 2.5)
-    write_ct_phantom(
-        tmp_path / "ct", slices=9, rows=64, columns=72, spacing_mm=spacing, orientation=orientation, reverse=reverse,
-        needle_lps_mm=NEEDLE,
-    )  # fmt: skip
-    (series,) = read_study(tmp_path / "ct").series
+    series, geometry, truth = needle_phantom(tmp_path / "ct", orientation, reverse=reverse)
     where = np.argwhere(series.pixels > NEEDLE_HU - 300)
     box = (*where.min(axis=0).tolist(), *where.max(axis=0).tolist())
     analysis = made_of(series, box)
     path = saved(build_segmentation(series, analysis.result), tmp_path / "seg.dcm")
     ((values, affine),) = segments(path, tmp_path / "read")
-    written = ct_affine(9, 64, 72, spacing, orientation)
-    truth = written[:3] @ [*nearest_voxel(written, NEEDLE), 1.0]
-    off = np.linalg.solve(written[:3, :3], centroid(values, affine) - truth)
+    off = np.linalg.solve(geometry[:3, :3], centroid(values, affine) - truth)
     assert np.abs(off).max() < 0.5, f"{off} voxels off"
 
 

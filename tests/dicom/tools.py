@@ -7,12 +7,14 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 
+from anomap.dicom.phantom import ct_affine, nearest_voxel, write_ct_phantom
 from anomap.dicom.read import read_study
 from anomap.pipeline import Analysis
 from anomap.types import ImageSeries, Region
@@ -122,3 +124,30 @@ def saved(dataset: pydicom.Dataset, path: Path) -> Path:
     """The object as the pipeline writes it."""
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+ORIENTATIONS = {
+    "axial": (1, 0, 0, 0, 1, 0),
+    "feet first": (-1, 0, 0, 0, 1, 0),
+    "upside down": (1, 0, 0, 0, -1, 0),
+    "prone": (-1, 0, 0, 0, -1, 0),
+    "sagittal": (0, 1, 0, 0, 0, -1),
+    "coronal": (1, 0, 0, 0, 0, -1),
+    "turned": (0, 1, 0, -1, 0, 0),
+    "oblique": (0.8, 0.6, 0, -0.6, 0.8, 0),
+}
+NEEDLE = (23.5, -46.0, 219.0)
+
+
+def needle_phantom(
+    folder: Path, orientation: Sequence[float], *, reverse: bool
+) -> tuple[ImageSeries, np.ndarray, np.ndarray]:
+    """A CT with a bead near `NEEDLE`, as it is read; the affine it was written with; the bead's exact LPS place."""
+    spacing = (5.0, 3.0, 2.5)
+    write_ct_phantom(
+        folder, slices=9, rows=64, columns=72, spacing_mm=spacing, orientation=orientation, reverse=reverse,
+        needle_lps_mm=NEEDLE,
+    )  # fmt: skip
+    written = ct_affine(9, 64, 72, spacing, orientation)
+    (series,) = read_study(folder).series
+    return series, written, written[:3] @ [*nearest_voxel(written, NEEDLE), 1.0]
