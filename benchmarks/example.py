@@ -22,6 +22,7 @@ from scipy import ndimage
 from anomap.bundle import load_bundle
 from anomap.config import AnalyzeConfig
 from anomap.dicom.phantom import write_radiograph_phantom
+from anomap.evaluation.synthetic import line_cover
 from anomap.study import analyze
 from anomap.types import Float64
 
@@ -45,9 +46,7 @@ def generated(bundle_folder: Path, seed: int) -> Float64:
 def pierced(image: Float64, width: float) -> Float64:
     """The image with a white line from end to end of `ROD`."""
     start, end = (np.array(point) for point in ROD)
-    line, at = end - start, np.indices(image.shape) - start[:, None, None]
-    along = np.clip(np.tensordot(line, at, axes=1) / (line @ line), 0.0, 1.0)
-    cover = np.clip(width / 2 + 0.5 - np.hypot(*(at - line[:, None, None] * along)), 0.0, 1.0)
+    cover = line_cover(image.shape, start, end, width)
     result: Float64 = image * (1 - cover) + cover
     return result
 

@@ -50,13 +50,28 @@ def needle(
         AnomapError: E114 when the body has no room for one, or nowhere for one that shows.
     """
     for _ in range(_TRIES):
-        start, end = _chord(body, rng, length)
-        apart = _distance_to_segment(body.shape, start, end)
-        cover = np.clip(width_px / 2 + 0.5 - apart, 0.0, 1.0)
+        cover = line_cover(body.shape, *_chord(body, rng, length), width_px)
         drawn, mask = _mix(image, cover, value), cover >= 0.5
         if np.abs(drawn - image)[mask].mean() >= contrast:
             return drawn, mask
     raise AnomapError("E114", "a needle would not show anywhere in the body")
+
+
+def line_cover(shape: tuple[int, ...], start: Float64, end: Float64, width_px: float) -> Float64:
+    """How much of every pixel a straight line covers, 0 to 1, smooth over one pixel at its edges.
+
+    Args:
+        shape: ``(H, W)``.
+        start: One end, (row, column).
+        end: The other.
+        width_px: Its width.
+    """
+    line = end - start
+    at = np.indices(shape) - start[:, None, None]
+    along = np.clip(np.tensordot(line, at, axes=1) / (line @ line), 0.0, 1.0)
+    apart = np.hypot(*(at - line[:, None, None] * along))
+    result: Float64 = np.clip(width_px / 2 + 0.5 - apart, 0.0, 1.0)
+    return result
 
 
 def blob(
@@ -156,15 +171,6 @@ def _chord(body: Bool, rng: np.random.Generator, length: tuple[float, float]) ->
         if body[path[:, 0], path[:, 1]].all():
             return start, end
     raise AnomapError("E114", "the body has no room for a needle")
-
-
-def _distance_to_segment(shape: tuple[int, ...], start: Float64, end: Float64) -> Float64:
-    """Distance of every pixel centre from the line between two points, in pixels."""
-    line = end - start
-    at = np.indices(shape) - start[:, None, None]
-    along = np.clip(np.tensordot(line, at, axes=1) / (line @ line), 0.0, 1.0)
-    result: Float64 = np.hypot(*(at - line[:, None, None] * along))
-    return result
 
 
 def _mix(image: Float32, cover: Float64, value: float) -> Float32:
