@@ -9,10 +9,8 @@ import json
 import os
 import platform
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +21,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 import anomap
 from anomap.config import AnalyzeConfig
-from anomap.console import Event, listening, print_error, print_line, print_result, silence, skipped_lines
+from anomap.console import Event, begin, listening, print_error, print_line, print_result, silence, skipped_lines
 from anomap.errors import AnomapError, ExitStatus
 
 if TYPE_CHECKING:
@@ -181,13 +179,9 @@ class Doctor:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status (`anomap.errors.ExitStatus`)."""
-    # Threads that wait for each other must not spin: beside one busy neighbour on two cores that costs a factor of 18
-    # (109 s instead of 6 s for a CT of 24 slices). Read when torch is loaded, which is later.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    begin()
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json, debug = "--json" in words, "--debug" in words
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminated)  # `docker stop` and `kill` leave no staging folder behind
     try:
         if words == ["--version"]:
             print_line(anomap.__version__)
@@ -253,10 +247,6 @@ class _Train:
         info = run(self.recipe, lambda figures: print_line(" ".join(f"{k}={v:.6g}" for k, v in figures.items())))
         print_line(f"bundle {info.name} {info.version}, sha256 {info.sha256[:12]}")
         return ExitStatus.OK
-
-
-def _terminated(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _analyze(

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,6 +37,19 @@ FILES = {
     "sc": "picture (DICOM Secondary Capture)",
     "preview": "preview",
 }
+
+
+def begin() -> None:
+    """What every command does before anything else."""
+    # Threads that wait for each other must not spin: beside one busy neighbour on two cores that costs a factor of 18
+    # (109 s instead of 6 s for a CT of 24 slices). Read when torch is loaded, which is later; children inherit it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)  # `docker stop` and `kill` leave no staging folder behind
+
+
+def _terminated(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager

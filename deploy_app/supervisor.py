@@ -13,13 +13,12 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from anomap.console import print_error, print_result
+from anomap.console import begin, print_error, print_result
 from anomap.errors import CODES, AnomapError, ExitStatus
 from anomap.output import RESULT, staged
 from deploy_app.settings import Settings, read_settings
@@ -32,8 +31,7 @@ Command = Callable[[Settings, Path], list[str]]
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the application under supervision; the exit status."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminated)
+    begin()
     try:
         settings = read_settings(sys.argv[1:] if words is None else words)
         content = supervise(settings)
@@ -83,7 +81,6 @@ def child_environment(log_level: str) -> dict[str, str]:
         **os.environ,
         **paths,
         "HOLOSCAN_LOG_LEVEL": log_level,
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # as `anomap.cli.main`
         "PYTHONWARNINGS": "ignore",  # Holoscan's on stack size; pydicom's quote values
         "CUPY_CACHE_DIR": os.environ.get("CUPY_CACHE_DIR", "/tmp/.cupy"),  # noqa: S108 (its default is the home)
     }
@@ -135,7 +132,3 @@ def _checked(folder: Path, status: int) -> dict[str, Any]:
     if stated not in known:
         raise AnomapError("E500", f"the application's result has the unknown exit status {stated}")
     return content
-
-
-def _terminated(*_: object) -> None:
-    raise KeyboardInterrupt
