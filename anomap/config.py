@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from anomap.errors import AnomapError
@@ -46,6 +46,22 @@ class AnalyzeConfig:
         unknown = set(self.outputs) - {"sr", "seg", "pm", "sc", "png"}
         if unknown:
             raise AnomapError("E200", f"unknown outputs {', '.join(sorted(unknown))}; known: sr, seg, pm, sc, png")
+
+    @classmethod
+    def from_dict(cls, values: Any) -> AnalyzeConfig:
+        """The way back from `as_dict`, also for a settings file.
+
+        Raises:
+            AnomapError: E200 for what is no mapping, an unknown field, or a value of the wrong type.
+        """
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or not set(values) <= known:
+            raise AnomapError("E200", f"the settings of an analysis are {', '.join(sorted(known))}, nothing else")
+        try:
+            arguments: dict[str, Any] = {k: tuple(v) if k == "outputs" else v for k, v in values.items()}
+            return cls(**arguments)
+        except TypeError as error:
+            raise AnomapError("E200", f"a setting of the analysis has the wrong type: {error}") from error
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""

@@ -91,10 +91,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy_app.app")
     for name in ("input", "staging", "models"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--config", type=json.loads, default={})
+    parser.add_argument("--config", type=json.loads, required=True)
     words = parser.parse_args()
-    config = AnalyzeConfig(**{**words.config, "outputs": tuple(words.config["outputs"])})
-    return int(run_study(words.input, words.staging, words.models, config))
+    return int(run_study(words.input, words.staging, words.models, AnalyzeConfig.from_dict(words.config)))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from anomap import NOT_A_DIAGNOSIS
+from anomap.cli import model_folder
 from anomap.config import AnalyzeConfig
 from anomap.errors import AnomapError
 
@@ -55,10 +56,10 @@ def read_settings(words: Sequence[str], environment: Mapping[str, str] = os.envi
     content = _read_yaml(Path(file) if file else APP_YAML)
     timeout = options.timeout if options.timeout is not None else _number(content.get("timeout_s", 0), "timeout_s")
     return Settings(
-        source=_folder("input", options.input, environment, "HOLOSCAN_INPUT_PATH", "MERCURE_IN_DIR"),
-        output=_folder("output", options.output, environment, "HOLOSCAN_OUTPUT_PATH", "MERCURE_OUT_DIR"),
-        models=_folder("models", options.model, environment, "HOLOSCAN_MODEL_PATH", "ANOMAP_MODELS"),
-        config=_config(content.get("analyze") or {}),
+        source=_required(options.input, environment, "input", "HOLOSCAN_INPUT_PATH", "MERCURE_IN_DIR"),
+        output=_required(options.output, environment, "output", "HOLOSCAN_OUTPUT_PATH", "MERCURE_OUT_DIR"),
+        models=_given(options.model, environment, "HOLOSCAN_MODEL_PATH", "ANOMAP_MODELS") or model_folder(None),
+        config=AnalyzeConfig.from_dict(content.get("analyze") or {}),
         timeout_s=timeout or None,
         log_level=options.log_level,
     )
@@ -79,17 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _folder(name: str, option: Path | None, environment: Mapping[str, str], *variables: str) -> Path:
-    if option is not None:
-        return option
-    for variable in variables:
-        if environment.get(variable):
-            return Path(environment[variable])
-    if name == "models":
-        from anomap.cli import model_folder
+def _given(option: Path | None, environment: Mapping[str, str], *variables: str) -> Path | None:
+    """The option, else the first variable that is set."""
+    stated = [environment[variable] for variable in variables if environment.get(variable)]
+    return option or (Path(stated[0]) if stated else None)
 
-        return model_folder(None)
-    raise AnomapError("E200", f"no {name}: give -{name[0]} or set {variables[0]}")
+
+def _required(option: Path | None, environment: Mapping[str, str], name: str, *variables: str) -> Path:
+    path = _given(option, environment, *variables)
+    if path is None:
+        raise AnomapError("E200", f"no {name}: give -{name[0]} or set {variables[0]}")
+    return path
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -105,18 +106,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not set(content) <= _KNOWN:
         raise AnomapError("E200", f"the settings {path.name} may hold {', '.join(sorted(_KNOWN))}, nothing else")
     return content
-
-
-def _config(values: Any) -> AnalyzeConfig:
-    known = {field.name for field in fields(AnalyzeConfig)}
-    if not isinstance(values, dict) or not set(values) <= known:
-        raise AnomapError("E200", f'"analyze" in the settings may hold {", ".join(sorted(known))}, nothing else')
-    try:
-        if "outputs" in values:
-            values = {**values, "outputs": tuple(values["outputs"])}
-        return AnalyzeConfig(**values)
-    except TypeError as error:
-        raise AnomapError("E200", f'a value under "analyze" in the settings has the wrong type: {error}') from error
 
 
 def _number(value: Any, name: str) -> float:

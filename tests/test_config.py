@@ -51,3 +51,14 @@ def test_the_device_counts_as_what_it_became():
 
 def test_the_configuration_is_json():
     assert json.loads(json.dumps(AnalyzeConfig().as_dict()))["outputs"] == ["sr", "seg", "pm", "png"]
+
+
+def test_the_dictionary_is_a_way_there_and_back():
+    config = AnalyzeConfig(steps=3, outputs=("sr", "sc"), device="cpu")
+    assert AnalyzeConfig.from_dict(config.as_dict()) == config
+
+
+@pytest.mark.parametrize("values", [["steps"], {"stepps": 3}, {"outputs": 5}, {"steps": "many"}, {"steps": -1}])
+def test_a_dictionary_that_is_not_understood_is_refused(values):
+    with pytest.raises(AnomapError, match="E200"):
+        AnalyzeConfig.from_dict(values)
