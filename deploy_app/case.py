@@ -60,19 +60,22 @@ class Case:
         """Where its results go."""
         return self.study.folder / self.name
 
+    def need(self, *names: str) -> None:
+        """Make sure that the operators before have done their part.
+
+        Raises:
+            AnomapError: E501 naming what is missing.
+        """
+        missing = [name for name in names if getattr(self, name) is None]
+        if missing:
+            raise AnomapError("E501", f"no operator has filled in {', '.join(missing)}")
+
     def analysis(self) -> Analysis:
         """Everything there is, for the writers.
 
         Raises:
             AnomapError: E501 when a stage was left out.
         """
-        parts = {
-            "prepared": self.prepared,
-            "reconstruction": self.reconstruction,
-            "score_map": self.score_map,
-            "result": self.result,
-        }
-        missing = [name for name, part in parts.items() if part is None]
-        if missing:
-            raise AnomapError("E501", f"no operator has filled in {', '.join(missing)}")
-        return Analysis(series=self.series, choice=self.choice, **parts)  # type: ignore[arg-type]
+        made = ("prepared", "reconstruction", "score_map", "result")
+        self.need(*made)
+        return Analysis(series=self.series, choice=self.choice, **{name: getattr(self, name) for name in made})

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from anomap.preprocessing import prepare
 from deploy_app.case import Case
-from deploy_app.operators.stage import StageOperator, needed
+from deploy_app.operators.stage import StageOperator
 
 
 class PrepareOperator(StageOperator):
@@ -16,5 +16,5 @@ class PrepareOperator(StageOperator):
 
     def advance(self, case: Case) -> Case:
         """Fill in `Case.prepared`."""
-        needed(case, "bundle")
+        case.need("bundle")
         return replace(case, prepared=prepare(case.series, case.bundle.spec))  # type: ignore[union-attr]

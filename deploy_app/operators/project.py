@@ -7,7 +7,7 @@ from dataclasses import replace
 from anomap.pipeline import projection_config
 from anomap.projection import project
 from deploy_app.case import Case
-from deploy_app.operators.stage import StageOperator, needed
+from deploy_app.operators.stage import StageOperator
 
 
 class ProjectOperator(StageOperator):
@@ -17,7 +17,7 @@ class ProjectOperator(StageOperator):
 
     def advance(self, case: Case) -> Case:
         """Fill in `Case.reconstruction`."""
-        needed(case, "bundle", "prepared")
+        case.need("bundle", "prepared")
         bundle, settings = case.bundle, projection_config(case.study.config)
         reconstruction = project(
             case.prepared,  # type: ignore[arg-type]

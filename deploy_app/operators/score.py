@@ -9,7 +9,7 @@ from anomap.calibration import calibrate
 from anomap.pipeline import provenance_of, score_config
 from anomap.scoring import score
 from deploy_app.case import Case
-from deploy_app.operators.stage import StageOperator, needed
+from deploy_app.operators.stage import StageOperator
 
 
 class ScoreOperator(StageOperator):
@@ -19,7 +19,7 @@ class ScoreOperator(StageOperator):
 
     def advance(self, case: Case) -> Case:
         """Fill in `Case.score_map` and `Case.result`."""
-        needed(case, "bundle", "prepared", "reconstruction")
+        case.need("bundle", "prepared", "reconstruction")
         bundle, fit, series = case.bundle, case.reconstruction, case.series
         start = time.perf_counter()
         score_map = score(case.prepared, fit, series.pixels.shape, score_config(bundle))  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
 
-from anomap.errors import AnomapError
 from deploy_app.case import Case
 
 
@@ -52,14 +51,3 @@ class StageOperator(Operator):
             AnomapError: What the stage raises.
         """
         raise NotImplementedError
-
-
-def needed(case: Case, *names: str) -> None:
-    """Make sure that the operators before have done their part.
-
-    Raises:
-        AnomapError: E501 naming what is missing.
-    """
-    missing = [name for name in names if getattr(case, name) is None]
-    if missing:
-        raise AnomapError("E501", f"no operator has filled in {', '.join(missing)}")
