@@ -19,7 +19,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) -e ".[deploy,dev]"
+	$(PIP) -e ".[deploy,serve,dev]"
 	touch $@
 
 demo: $(VENV)/.core ## analyse a real CT image and a radiograph phantom with the embedded models
