@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from anomap import __version__
 from anomap.bundle import Bundle
@@ -138,8 +139,14 @@ def cohort_id(cohort: Cohort | None) -> str:
     return digest.hexdigest()[:12]
 
 
-def write_series(analysis: Analysis, folder: Path, config: AnalyzeConfig) -> Json:
+def write_series(analysis: Analysis, folder: Path, config: AnalyzeConfig, previous: Sequence[Dataset] = ()) -> Json:
     """Write the chosen outputs of one series and its ``result.json`` into a new folder; return the latter.
+
+    Args:
+        analysis: What to report.
+        folder: Made here.
+        config: What to write.
+        previous: Former reports that this one may take the place of.
 
     Raises:
         AnomapError: E202 when writing fails; as the builders do.
@@ -147,7 +154,7 @@ def write_series(analysis: Analysis, folder: Path, config: AnalyzeConfig) -> Jso
     with writing():
         folder.mkdir()
     segmentation, entries = write_overlays(analysis, folder, config)
-    return write_report(analysis, folder, config, segmentation, entries)
+    return write_report(analysis, folder, config, segmentation, entries, previous)
 
 
 def write_overlays(analysis: Analysis, folder: Path, config: AnalyzeConfig) -> tuple[Any, list[Json]]:
@@ -178,7 +185,12 @@ def write_overlays(analysis: Analysis, folder: Path, config: AnalyzeConfig) -> t
 
 
 def write_report(
-    analysis: Analysis, folder: Path, config: AnalyzeConfig, segmentation: Any, entries: Sequence[Json]
+    analysis: Analysis,
+    folder: Path,
+    config: AnalyzeConfig,
+    segmentation: Any,
+    entries: Sequence[Json],
+    previous: Sequence[Dataset] = (),
 ) -> Json:
     """Write the SR of one series and, last, its ``result.json``; return the latter.
 
@@ -188,11 +200,13 @@ def write_report(
         config: What to write.
         segmentation: From `write_overlays`.
         entries: From `write_overlays`.
+        previous: Former reports that this one may take the place of.
     """
     written = list(entries)
     with _timed(analysis, "report"):
         if analysis.series.headers and "sr" in config.outputs:
-            report = build_report(analysis.series, analysis.prepared, analysis.score_map, analysis.result, segmentation)
+            made = (analysis.series, analysis.prepared, analysis.score_map, analysis.result)
+            report = build_report(*made, segmentation, previous)
             written = _save(report, folder / "sr.dcm") + written
     content = series_result(analysis, written, identified=config.identified)
     write_result(folder, content)

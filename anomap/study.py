@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+
 from anomap.bundle import Bundle, BundleInfo, list_bundles, load_bundle
 from anomap.config import AnalyzeConfig
 from anomap.dicom.read import ReadConfig, Study, read_study
@@ -47,7 +49,14 @@ class StudyOutcome:
 
 
 def analyze(
-    source: Path, output: Path, models: Path, config: AnalyzeConfig, listener: Listener | None = None
+    source: Path,
+    output: Path,
+    models: Path,
+    config: AnalyzeConfig,
+    listener: Listener | None = None,
+    *,
+    bundles: dict[str, Bundle] | None = None,
+    previous: Sequence[Dataset] = (),
 ) -> StudyOutcome:
     """Analyse a study and publish the results.
 
@@ -57,6 +66,8 @@ def analyze(
         models: Folder of bundles.
         config: What to do.
         listener: Told of every step (`Listener`).
+        bundles: Models loaded by earlier calls with the same folder and device; filled in here.
+        previous: Former reports that the new ones may take the place of.
 
     Raises:
         AnomapError: When nothing could be done at all; `output` then holds the refusal, except for E201, E202
@@ -64,7 +75,7 @@ def analyze(
     """
     tell = listener or (lambda _: None)
     with staged(output, overwrite=config.overwrite) as folder:
-        run = StudyRun(folder, models, config, tell)
+        run = StudyRun(folder, models, config, tell, bundles=bundles, previous=previous)
         study = run.read(source)
         for number, series in enumerate(study.series, 1):
             run.one_series(number, len(study.series), series)
@@ -104,17 +115,29 @@ class StudyRun:
         models: Folder of bundles.
         config: What to do.
         tell: Told of every step.
+        bundles: Models that are loaded already; filled in.
+        previous: Former reports that the new ones may take the place of.
 
     Raises:
         AnomapError: E401 when the device isn't there; E302 when a bundle's metadata is invalid.
     """
 
-    def __init__(self, folder: Path, models: Path, config: AnalyzeConfig, tell: Listener) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        models: Path,
+        config: AnalyzeConfig,
+        tell: Listener,
+        *,
+        bundles: dict[str, Bundle] | None = None,
+        previous: Sequence[Dataset] = (),
+    ) -> None:
         self.folder, self.config, self.tell = folder, config, tell
         self.device = resolve_device(config.device)
         self.models = list_bundles(models)
         self.start, self.created = time.monotonic(), now()
-        self.bundles: dict[str, Bundle] = {}
+        self.bundles: dict[str, Bundle] = {} if bundles is None else bundles
+        self.previous = previous
         self.entries: list[Json] = []
         self.errors: list[AnomapError] = []
         self.expected: int | None = None  # series to analyse; None until the input was read
@@ -152,7 +175,7 @@ class StudyRun:
             bundle, reason = self.choose(series, name)
             analysis = analyze_series(series, bundle, self.config, self.stage, reason)
             self.stage("write", 0, 1)
-            content = write_series(analysis, self.folder / name, self.config)
+            content = write_series(analysis, self.folder / name, self.config, self.previous)
             self.stage("write", 1, 1)
         except Exception as error:
             self.refuse(series, name, error)
@@ -182,7 +205,7 @@ class StudyRun:
         self.tell({"event": "series_done", **self.entries[-1]})
 
     def bundle(self, info: BundleInfo) -> Bundle:
-        """The loaded bundle; each is loaded once a run."""
+        """The loaded bundle; each is loaded once."""
         if info.name not in self.bundles:
             self.stage("load model", 0, 1)
             self.bundles[info.name] = load_bundle(info.folder, self.device)

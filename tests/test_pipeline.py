@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import jsonschema
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 
 from anomap import study as study_module
 from anomap.bundle import load_bundle
@@ -22,6 +24,7 @@ from anomap.pipeline import Analysis, analyze_series, cohort_id
 from anomap.report import hashed
 from anomap.study import StudyOutcome, analyze, folder_name, resolve_device, study_status
 from anomap.types import Skipped
+from tests.dicom.tools import complaints
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "result.schema.json").read_text())
 QUICK = AnalyzeConfig(steps=2)
@@ -173,8 +176,8 @@ def _break(monkeypatch: pytest.MonkeyPatch, error: Exception, modality: str = "C
     """Let the analysis of one modality fail."""
     working = study_module.write_series
 
-    def broken(analysis: Analysis, folder: Path, config: AnalyzeConfig) -> dict:
-        content = working(analysis, folder, config)
+    def broken(analysis: Analysis, folder: Path, config: AnalyzeConfig, previous: Sequence[Dataset]) -> dict:
+        content = working(analysis, folder, config, previous)
         if analysis.series.modality == modality:
             raise error
         return content
@@ -282,3 +285,28 @@ def test_scores_are_finite_and_maps_lie_on_the_source_grid(study, toy_models):
     assert analysis.score_map.maps["wd"].shape == series.pixels.shape
     assert analysis.result.labels.shape == series.pixels.shape
     assert all(np.isfinite(values).all() for values in analysis.score_map.per_image.values())
+
+
+def test_loaded_models_are_used_again(study, toy_models, tmp_path):
+    events: list[dict] = []
+    bundles: dict = {}
+    analyze(study / "ct", tmp_path / "first", toy_models, QUICK, bundles=bundles)
+    assert list(bundles) == ["toy-ct"]
+    analyze(study / "ct", tmp_path / "second", toy_models, QUICK, events.append, bundles=bundles)
+    assert not [event for event in events if event.get("stage") == "load model"]
+
+
+def test_a_later_report_names_the_one_whose_place_it_takes(toy_models, tmp_path):
+    paths = write_ct_phantom(tmp_path / "in", slices=4, rows=64, columns=64)
+    late = paths[-1].rename(tmp_path / "late.dcm")
+    analyze(tmp_path / "in", tmp_path / "early", toy_models, QUICK)
+    late.rename(paths[-1])
+    (early,) = (tmp_path / "early").glob("*/sr.dcm")
+    analyze(tmp_path / "in", tmp_path / "whole", toy_models, QUICK, previous=[pydicom.dcmread(early)])
+    (whole,) = (tmp_path / "whole").glob("*/sr.dcm")
+    named = pydicom.dcmread(whole).PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert named.ReferencedSOPInstanceUID == pydicom.dcmread(early).SOPInstanceUID
+    assert complaints(whole) == []
+    analyze(tmp_path / "in", tmp_path / "again", toy_models, QUICK, previous=[pydicom.dcmread(whole)])
+    (again,) = (tmp_path / "again").glob("*/sr.dcm")
+    assert "PredecessorDocumentsSequence" not in pydicom.dcmread(again), "a report does not take its own place"

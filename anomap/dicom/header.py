@@ -130,8 +130,7 @@ def check_eligible(header: Dataset) -> None:
             E110 for localizers and screen shots, E102 and E117 for impossible sizes, E107 for transfer syntaxes we
             can't decode.
     """
-    if str(header.get("Manufacturer", "")).strip().lower() == "anomap":
-        raise AnomapError("E116", "the object was made by anomap")
+    _check_origin(header)
     _check_kind(header)
     kinds = {str(value).strip().upper() for value in _values(header.get("ImageType"))}
     if kinds & _NOT_A_SLICE:
@@ -142,6 +141,19 @@ def check_eligible(header: Dataset) -> None:
         value = str(header.get(keyword, ""))
         if len(value) > 64 or not _UID_FORM.fullmatch(value):
             raise AnomapError("E102", f"{keyword} is missing or no UID")
+
+
+def check_class(header: Dataset) -> None:
+    """Refuse what never becomes eligible, for whoever has no more than the beginning of a header.
+
+    Args:
+        header: With SOP class, modality and manufacturer.
+
+    Raises:
+        AnomapError: E116 for our own results, E111 for SOP classes and modalities that aren't analysed.
+    """
+    _check_origin(header)
+    _check_modality(header)
 
 
 def number(header: Dataset, keyword: str, default: float | None = None) -> float | None:
@@ -230,6 +242,24 @@ def _drop_impossible_spacing(header: Dataset) -> None:
             del header[keyword]
 
 
+def _check_origin(header: Dataset) -> None:
+    if str(header.get("Manufacturer", "")).strip().lower() == "anomap":
+        raise AnomapError("E116", "the object was made by anomap")
+
+
+def _check_modality(header: Dataset) -> str:
+    """The modality in capitals, if it is one that is analysed for this SOP class."""
+    sop_class = header.get("SOPClassUID", "")
+    modality = str(header.get("Modality", "")).strip().upper()
+    if sop_class == EnhancedCTImageStorage:
+        raise AnomapError("E111", "enhanced (multi-frame) CT is not supported", "Convert it to single-frame CT.")
+    if sop_class == DigitalXRayImageStorageForProcessing:
+        raise AnomapError("E111", "raw radiographs (for processing) have no defined grey scale; give the presented one")
+    if modality not in _MODALITIES.get(str(sop_class), ()):
+        raise AnomapError("E111", f"this kind of image is not analysed ({kind_name(sop_class)})")
+    return modality
+
+
 def _check_kind(header: Dataset) -> None:
     sop_class = header.get("SOPClassUID", "")
     name = kind_name(sop_class)
@@ -238,13 +268,7 @@ def _check_kind(header: Dataset) -> None:
     photometric = str(header.get("PhotometricInterpretation", "")).strip().upper()
     if number(header, "SamplesPerPixel", 1.0) != 1.0 or photometric not in ("MONOCHROME1", "MONOCHROME2", ""):
         raise AnomapError("E106", f"the image is in colour ({name})")
-    modality = str(header.get("Modality", "")).strip().upper()
-    if sop_class == EnhancedCTImageStorage:
-        raise AnomapError("E111", "enhanced (multi-frame) CT is not supported", "Convert it to single-frame CT.")
-    if sop_class == DigitalXRayImageStorageForProcessing:
-        raise AnomapError("E111", "raw radiographs (for processing) have no defined grey scale; give the presented one")
-    if modality not in _MODALITIES.get(str(sop_class), ()):
-        raise AnomapError("E111", f"this kind of image is not analysed ({name})")
+    modality = _check_modality(header)
     frames = number(header, "NumberOfFrames", 1.0)
     if frames != 1.0:
         raise AnomapError("E111", f"multi-frame images are not supported ({name})")

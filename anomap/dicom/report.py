@@ -24,6 +24,7 @@ import numpy as np
 from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
+from pydicom.uid import SegmentationStorage
 
 from anomap.dicom import codes
 from anomap.dicom.derived import (
@@ -63,6 +64,7 @@ def build_report(
     score_map: ScoreMap,
     result: AnomalyResult,
     segmentation: Dataset | None = None,
+    previous: Sequence[Dataset] = (),
 ) -> Dataset:
     """The report of one series.
 
@@ -72,6 +74,7 @@ def build_report(
         score_map: Scores of its images.
         result: p-values, regions, verdict, provenance.
         segmentation: From `anomap.dicom.segmentation.build_segmentation`; the regions refer to it.
+        previous: Former reports; those on some of the same images become Predecessor Documents (PS3.3 C.17.2.3).
 
     Raises:
         AnomapError: E501 when the series never was DICOM.
@@ -111,12 +114,35 @@ def build_report(
             is_complete=True,
             is_final=False,
             is_verified=False,
+            previous_versions=predecessors(series, result, previous) or None,
             **equipment(result),
         )
         for header in headers:
             forget(report.ContentSequence, header)
         _mend(report.ContentSequence)
     return finish(report, series, result, "anomap report")
+
+
+def predecessors(series: ImageSeries, result: AnomalyResult, reports: Sequence[Dataset]) -> list[Dataset]:
+    """Those of some former reports that a report on `series` takes the place of: on no other images than its own."""
+    images, own = set(series.frame_ids), derived_uid(series, result, "sr")
+    return [
+        report
+        for report in reports
+        if str(report.SOPInstanceUID) != own and (evidence := _evidence(report)) and evidence <= images
+    ]
+
+
+def _evidence(report: Dataset) -> set[str]:
+    """UIDs of the images that a report of ours is about."""
+    return {
+        str(item.ReferencedSOPInstanceUID)
+        for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+        for study in report.get(keyword, [])
+        for referenced in study.ReferencedSeriesSequence
+        for item in referenced.ReferencedSOPSequence
+        if item.ReferencedSOPClassUID != SegmentationStorage
+    }
 
 
 def worst_images(score_map: ScoreMap, result: AnomalyResult) -> list[int]:
