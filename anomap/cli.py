@@ -23,6 +23,7 @@ import anomap
 from anomap.config import AnalyzeConfig
 from anomap.console import Event, begin, listening, print_error, print_line, print_result, silence, skipped_lines
 from anomap.errors import AnomapError, ExitStatus
+from anomap.service.commands import Serve, Status
 
 if TYPE_CHECKING:
     from anomap.bundle import BundleInfo
@@ -215,6 +216,8 @@ def _parse(words: list[str]) -> Any:
         "info": Info,
         "models": Models,
         "doctor": Doctor,
+        "serve": Serve,
+        "status": Status,
     }
     about = f"Finds what does not belong in a medical image, and shows where. {anomap.NOT_A_DIAGNOSIS}"
     command = tyro.extras.subcommand_cli_from_dict(

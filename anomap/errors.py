@@ -77,6 +77,15 @@ CODES: dict[str, ErrorKind] = {
     # E5xx: ours
     "E500": ErrorKind("internal error", _FAIL, "Run with --debug and report the traceback."),
     "E501": ErrorKind("result failed its own checks", _FAIL, "Nothing was published; report the message."),
+    # E6xx: the clinic node
+    "E600": ErrorKind("archive not reachable", _FAIL, "Check the destination's address; the result is sent again."),
+    "E601": ErrorKind("archive refused a result", _FAIL, "See the archive's log and the SOP classes it accepts."),
+    "E602": ErrorKind("archive did not confirm a result", _FAIL, "Check the destination's `confirm` and `url`."),
+    "E603": ErrorKind("state folder not usable", _USE, "Stop the other node, or give each its own `state` folder."),
+    "E604": ErrorKind("too little disk space", _FAIL, "Free space, or lower the `disk` settings."),
+    "E605": ErrorKind("no such job", _USE, "See `anomap status`."),
+    "E606": ErrorKind("analysis process died", _FAIL, "The job is tried again; see the system's log for the cause."),
+    "E607": ErrorKind("node not healthy", _FAIL, "See `anomap status` and the node's log."),
 }
 
 

@@ -11,10 +11,10 @@ LAYERS = [
     {"networks", "scoring", "calibration", "regions", "preprocessing.geometry"},
     {"projection", "preprocessing", "bundle", "dicom"},
     {"pipeline", "study", "training", "evaluation", "report", "output", "config", "preview", "domain"},
-    {"cli", "__main__", "console", "doctor"},
+    {"cli", "__main__", "console", "doctor", "service"},
 ]
 FORBIDDEN = {  # package -> modules it must never import
-    "anomap": ("monai", "holoscan", "slicer", "deploy_app", "slicer_extension", "pynetdicom"),
+    "anomap": ("monai", "holoscan", "slicer", "deploy_app", "slicer_extension"),
     "anomap/networks": ("pydicom", "highdicom"),
     "anomap/scoring": ("pydicom", "highdicom"),
     "anomap/projection": ("pydicom", "highdicom"),
@@ -63,6 +63,12 @@ def test_a_package_does_not_know_what_it_must_not(package: str) -> None:
     for path in [place] if place.suffix else place.rglob("*.py"):
         met = {name.split(".")[0] for name in imports(path)} & set(FORBIDDEN[package])
         assert not met, f"{path.relative_to(ROOT)} imports {sorted(met)}"
+
+
+def test_only_the_clinic_node_knows_the_network() -> None:
+    for path in FILES:
+        met = {name.split(".")[0] for name in imports(path)} & {"pynetdicom", "dicomweb_client", "flask", "waitress"}
+        assert not met or path.is_relative_to(ROOT / "anomap" / "service"), f"{path} imports {sorted(met)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

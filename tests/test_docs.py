@@ -14,6 +14,7 @@ GROUPS = {
     "E3": "The model",
     "E4": "Resources",
     "E5": "anomap itself",
+    "E6": "The clinic node",
 }
 STATUSES = {
     ExitStatus.OK: "done; for the gate: pass",
