@@ -217,8 +217,17 @@ class Jobs:
         self._set(job, now, state=state, lease_until=None, code=code, message=message)
 
     def recover(self, now: float) -> int:
-        """Give back what ran when the node died (all of it, at start: nobody else may run jobs); how many."""
+        """Take up what the last run of the node left, at start, when nobody else may run jobs.
+
+        What ran goes back to the queue. Quiet periods begin anew: a peer whose series was cut off comes back.
+
+        Returns:
+            How many jobs ran.
+        """
         with self.database.transaction() as connection:
+            connection.execute(
+                "UPDATE jobs SET due_at = max(due_at, ?) WHERE state = ?", (now + self.quiet_s, JobState.RECEIVING)
+            )
             return connection.execute(
                 "UPDATE jobs SET state = ?, lease_until = NULL, due_at = ?, updated_at = ? WHERE state = ?",
                 (JobState.READY, now, now, JobState.RUNNING),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from anomap.service.database import Database
@@ -54,6 +54,8 @@ class _Figures(Collector):
             oldest.add_metric([name], max(ages, default=0.0))
         yield waiting
         yield oldest
+        analyses = self.database.connection.execute("SELECT count(seconds), total(seconds) FROM jobs").fetchone()
+        yield SummaryMetricFamily("anomap_analysis_seconds", "Duration of analyses", *analyses)
         yield GaugeMetricFamily("anomap_disk_free_bytes", "Free space of the state folder", content["free_gb"] * 1e9)
         yield from self._counters()
 

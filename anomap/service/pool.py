@@ -165,6 +165,8 @@ class Worker(threading.Thread):
         start, folder = time.time(), self.spool.result(lease.job, lease.run)
         log("job_started", job=lease.job, series=lease.series_key, attempt=lease.attempt)
         try:
+            # There before the child begins, so that what it leaves when it is killed lies inside, too.
+            (self.spool.root / folder).mkdir(parents=True, exist_ok=True)
             self._analyse(lease, folder)
             self._finish(lease, folder, time.time() - start)
         except Stopped:

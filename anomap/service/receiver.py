@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -137,8 +138,7 @@ class Receiver:
                 log("image_refused", "error", code="E604", message="too little disk space")
                 return NO_SPACE
             return self._keep(event)
-        except OSError as error:
-            self.database.count("refused", "disk")
+        except (OSError, sqlite3.Error) as error:  # "out of resources": the peer keeps the image and tries again
             log_failure("image_refused", error)
             return NO_SPACE
         except Exception as error:
@@ -147,7 +147,8 @@ class Receiver:
             return NOT_UNDERSTOOD
 
     def _keep(self, event: Any) -> int:
-        header = read_start(event.encoded_dataset())
+        data = event.encoded_dataset()
+        header = read_start(data)
         if str(header.get("SOPInstanceUID", "")) != str(event.request.AffectedSOPInstanceUID):
             self.database.count("refused", "mismatch")
             log("image_refused", "warning", message="the data set has another UID than the message")
@@ -158,7 +159,6 @@ class Receiver:
             self.database.count("ignored", error.code)
             log("object_ignored", code=error.code, message=error.message)
             return SUCCESS
-        data = event.encoded_dataset()
         reception, series_key = self._file(header, data, event.encoded_dataset(include_meta=False), event)
         self.database.count("received", reception)
         level: Level = "error" if reception == "conflict" else "info"
