@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 APT    := $(shell [ "$$(id -u)" = 0 ] || echo sudo) apt-get
 
-.PHONY: help setup demo test test-fast test-gpu check tools docs bench quality bundle clean
+.PHONY: help setup demo test test-fast test-gpu check tools soak docs bench quality bundle clean
 
 help:           ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -42,6 +42,9 @@ test-fast: $(VENV)/.dev ## unit tests only, first failure stops
 
 test-gpu: $(VENV)/.dev ## the tests that need CUDA
 	$(BIN)/python -m pytest -m gpu
+
+soak: $(VENV)/.dev ## 24 studies through the clinic node with kills at random; writes benchmarks/results/soak.json
+	SOAK_STUDIES=24 SOAK_KILLS=18 SOAK_JSON=benchmarks/results/soak.json $(BIN)/python -m pytest -q tests/clinic/test_soak.py
 
 docs: $(VENV)/.dev ## rewrite the generated pages under docs/
 	UPDATE_DOCS=1 $(BIN)/python -m pytest -q -k generated_page

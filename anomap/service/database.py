@@ -141,10 +141,14 @@ class Database:
             connection.close()
             self._local.connection = None
 
-    def count(self, name: str, label: str = "", by: int = 1) -> None:
-        """Raise a counter (`anomap.service.metrics` shows them)."""
+    def count(self, name: str, label: str) -> None:
+        """Raise a counter in a transaction of its own."""
         with self.transaction() as connection:
-            connection.execute(
-                "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
-                (name, label, by),
-            )
+            count(connection, name, label)
+
+
+def count(connection: sqlite3.Connection, name: str, label: str) -> None:
+    """Raise a counter within a transaction (`anomap.service.metrics` shows them)."""
+    connection.execute(
+        "INSERT INTO counters VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET value = value + 1", (name, label)
+    )

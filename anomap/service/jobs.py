@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from anomap.errors import AnomapError
-from anomap.service.database import Database
+from anomap.service.database import Database, count
 
 LONGEST_BACKOFF_S = 3600.0
 _ALARMS = 1000  # the newest are kept
@@ -122,20 +122,25 @@ class Jobs:
             "new"; "known" for the same bytes again; "conflict" for other content under the same UID (an alarm).
         """
         with self.database.transaction() as connection:
-            row = connection.execute("SELECT * FROM images WHERE uid = ?", (image.uid,)).fetchone()
-            if row is not None and (row["sha256"], row["series_key"]) != (image.sha256, image.series_key):
-                _alarm(connection, row["series_key"], "an image came with a known UID and other content", now)
-                return "conflict"
-            connection.execute(
-                "INSERT OR IGNORE INTO series VALUES (?, ?, ?, ?, ?)",
-                (image.series_key, image.series_uid, image.study_uid, image.modality, image.caller),
-            )
-            connection.execute(
-                "INSERT INTO images VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET present = 1",
-                (image.uid, image.series_key, image.path, image.sha256),
-            )
-            self._wake(connection, image.series_key, now, new=row is None)
-            return "new" if row is None else "known"
+            reception = self._receive(connection, image, now)
+            count(connection, "received", reception)
+            return reception
+
+    def _receive(self, connection: sqlite3.Connection, image: Image, now: float) -> Reception:
+        row = connection.execute("SELECT * FROM images WHERE uid = ?", (image.uid,)).fetchone()
+        if row is not None and (row["sha256"], row["series_key"]) != (image.sha256, image.series_key):
+            _alarm(connection, row["series_key"], "an image came with a known UID and other content", now)
+            return "conflict"
+        connection.execute(
+            "INSERT OR IGNORE INTO series VALUES (?, ?, ?, ?, ?)",
+            (image.series_key, image.series_uid, image.study_uid, image.modality, image.caller),
+        )
+        connection.execute(
+            "INSERT INTO images VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET present = 1",
+            (image.uid, image.series_key, image.path, image.sha256),
+        )
+        self._wake(connection, image.series_key, now, new=row is None)
+        return "new" if row is None else "known"
 
     def _wake(self, connection: sqlite3.Connection, series_key: str, now: float, *, new: bool) -> None:
         """Start the quiet period of a series, if what came gives reason to analyse it."""

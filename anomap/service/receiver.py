@@ -160,7 +160,6 @@ class Receiver:
             log("object_ignored", code=error.code, message=error.message)
             return SUCCESS
         reception, series_key = self._file(header, data, event.encoded_dataset(include_meta=False), event)
-        self.database.count("received", reception)
         level: Level = "error" if reception == "conflict" else "info"
         log(
             f"image_{reception}", level, series=series_key, image=key_of(str(header.SOPInstanceUID)), bytes=len(data),
