@@ -238,6 +238,11 @@ class Jobs:
                 (JobState.READY, now, now, JobState.RUNNING),
             ).rowcount
 
+    def folders(self) -> set[str]:
+        """Where the results of all jobs lie."""
+        rows = self.database.connection.execute("SELECT folder FROM jobs WHERE folder IS NOT NULL")
+        return {str(row["folder"]) for row in rows}
+
     def expire(self, now: float) -> int:
         """Give back jobs whose worker thread has stopped renewing them; how many."""
         with self.database.transaction() as connection:

@@ -80,6 +80,7 @@ class Node:
             AnomapError: E200 when a port can't be listened on.
         """
         recovered = self.jobs.recover(time.time())
+        self.spool.keep_results(self.jobs.folders())
         log("started", version=__version__, recovered=recovered, workers=len(self.workers))
         for thread in self._threads:
             thread.start()

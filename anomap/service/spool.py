@@ -13,13 +13,14 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from anomap.errors import AnomapError
-from anomap.output import STAGING_PREFIX, writing
+from anomap.output import writing
 
 _GB = 1e9
 
@@ -45,17 +46,26 @@ class Spool:
         return self.root / "node.db"
 
     def prepare(self) -> None:
-        """Make the folders; remove what a crash has left half-written.
+        """Make the folders, for nobody else to read; remove images that a crash has left half-written.
 
         Raises:
             AnomapError: E202 when the state folder can't be written.
         """
         with writing():
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("images", "results"):
-                (self.root / name).mkdir(parents=True, exist_ok=True)
+                (self.root / name).mkdir(mode=0o700, exist_ok=True)
             for path in (self.root / "images").glob("*/.*.part"):
                 path.unlink()
-            for path in (self.root / "results").glob(f"{STAGING_PREFIX}*"):
+
+    def keep_results(self, folders: Collection[str]) -> None:
+        """Remove the results of runs that never came to their end; only while no worker runs.
+
+        Args:
+            folders: Those to keep, relative to the state folder.
+        """
+        for path in (self.root / "results").iterdir():
+            if path.relative_to(self.root).as_posix() not in folders:
                 shutil.rmtree(path, ignore_errors=True)
 
     def lock(self) -> IO[bytes]:
