@@ -28,17 +28,22 @@ def test_opening_again_finds_what_was_there(state):
     assert _counters(state.database) == {"received": 5}
 
 
-def test_an_exception_undoes_the_whole_transaction(state):
-    with pytest.raises(KeyError), state.database.transaction() as connection:
+def _and_fail(database):
+    with database.transaction() as connection:
         connection.execute("INSERT INTO counters VALUES ('a', '', 1)")
         raise KeyError
+
+
+def test_an_exception_undoes_the_whole_transaction(state):
+    with pytest.raises(KeyError):
+        _and_fail(state.database)
     assert _counters(state.database) == {}
     state.database.count("b")
     assert _counters(state.database) == {"b": 1}
 
 
 def test_a_full_disk_spoils_one_transaction_and_not_those_after_it(state):
-    """SQLite's own limit on pages stands for the disk; deferred keys fail where a full disk does too: at COMMIT."""
+    """SQLite's own limit on pages stands for the disk."""
     connection = state.database.connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages + 1}")
@@ -49,10 +54,15 @@ def test_a_full_disk_spoils_one_transaction_and_not_those_after_it(state):
     assert _counters(state.database) == {"after": 1}
 
 
-def test_a_commit_that_fails_leaves_no_transaction_open(state):
-    with pytest.raises(sqlite3.IntegrityError), state.database.transaction() as connection:
+def _and_fail_at_the_end(database):
+    with database.transaction() as connection:
         connection.execute("PRAGMA defer_foreign_keys = ON")  # now the COMMIT itself fails, as on a full disk
         connection.execute("INSERT INTO images VALUES ('1', 'no such series', 'p', 's', 1)")
+
+
+def test_a_commit_that_fails_leaves_no_transaction_open(state):
+    with pytest.raises(sqlite3.IntegrityError):
+        _and_fail_at_the_end(state.database)
     assert not state.database.connection.in_transaction
     state.database.count("after")
     assert _counters(state.database) == {"after": 1}
