@@ -129,10 +129,11 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
+            connection.execute("COMMIT")  # writes: on a full disk it fails, and may leave the transaction open
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -141,14 +142,15 @@ class Database:
             connection.close()
             self._local.connection = None
 
-    def count(self, name: str, label: str) -> None:
+    def count(self, name: str, label: str = "", by: int = 1) -> None:
         """Raise a counter in a transaction of its own."""
         with self.transaction() as connection:
-            count(connection, name, label)
+            count(connection, name, label, by)
 
 
-def count(connection: sqlite3.Connection, name: str, label: str) -> None:
+def count(connection: sqlite3.Connection, name: str, label: str, by: int = 1) -> None:
     """Raise a counter within a transaction (`anomap.service.metrics` shows them)."""
     connection.execute(
-        "INSERT INTO counters VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET value = value + 1", (name, label)
+        "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+        (name, label, by),
     )

@@ -73,7 +73,11 @@ class Janitor(threading.Thread):
                 (now - self.disk.keep_results_days * _DAY_S, unfinished),
             ).fetchall()
             connection.executemany("UPDATE jobs SET folder = NULL WHERE id = ?", [(row["id"],) for row in results])
-        for relative in [row["path"] for row in images] + [row["folder"] for row in results]:
-            self.spool.remove(relative)
+        for row in images:
+            with self.database.transaction() as connection:  # unless it has come again meanwhile
+                if connection.execute("SELECT 1 FROM images WHERE uid = ? AND NOT present", (row["uid"],)).fetchone():
+                    self.spool.remove(row["path"])
+        for row in results:
+            self.spool.remove(row["folder"])
         if images or results:
             log("cleaned", images=len(images), results=len(results))

@@ -6,6 +6,7 @@ Every method is one transaction, so that a crash between two of them leaves a st
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ class JobState(StrEnum):
 
 OPEN = (JobState.RECEIVING, JobState.READY, JobState.RUNNING, JobState.OUTBOX)
 _WAITING = (JobState.RECEIVING, JobState.READY)
+_CLOSED = (JobState.FAILED, JobState.REFUSED, JobState.DISCARDED)
+_SUCCESSOR = "EXISTS (SELECT 1 FROM jobs WHERE series_key = job.series_key AND id > job.id AND state != 'discarded')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +160,7 @@ class Jobs:
             last["digest"] != self.digest or last["state"] in (JobState.FAILED, JobState.REFUSED)
         )
         if last is None or new or again:
+            _end_waiting(connection, series_key, now)
             connection.execute(
                 "INSERT INTO jobs (series_key, digest, state, due_at, created_at, updated_at) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
@@ -200,26 +204,25 @@ class Jobs:
                 previous=_former_reports(connection, row["series_key"], row["id"]),
             )
 
-    def renew(self, job: int, now: float, seconds: float) -> None:
+    def renew(self, lease: Lease, now: float, seconds: float) -> None:
         """Keep a running job."""
-        with self.database.transaction() as connection:
-            connection.execute("UPDATE jobs SET lease_until = ? WHERE id = ?", (now + seconds, job))
+        self._set(lease, now, lease_until=now + seconds)
 
-    def release(self, job: int, now: float) -> None:
+    def release(self, lease: Lease, now: float) -> None:
         """Give a job back that was interrupted through no fault of its own."""
-        self._set(job, now, state=JobState.READY, lease_until=None, due_at=now, _attempts=-1)
+        self._set(lease, now, _attempts=-1, state=JobState.READY, lease_until=None, due_at=now)
 
-    def retry_later(self, job: int, now: float, wait_s: float, error: AnomapError) -> None:
+    def retry_later(self, lease: Lease, now: float, wait_s: float, error: AnomapError) -> None:
         """Put a job that failed back for another attempt."""
         self._set(
-            job, now, state=JobState.READY, lease_until=None, due_at=now + wait_s, code=error.code,
+            lease, now, state=JobState.READY, lease_until=None, due_at=now + wait_s, code=error.code,
             message=error.message,
         )  # fmt: skip
 
-    def close(self, job: int, now: float, state: JobState, error: AnomapError | None = None) -> None:
+    def close(self, lease: Lease, now: float, state: JobState, error: AnomapError | None = None) -> None:
         """End a job without results."""
         code, message = (None, None) if error is None else (error.code, error.message)
-        self._set(job, now, state=state, lease_until=None, code=code, message=message)
+        self._set(lease, now, state=state, lease_until=None, code=code, message=message)
 
     def recover(self, now: float) -> int:
         """Take up what the last run of the node left, at start, when nobody else may run jobs.
@@ -233,10 +236,7 @@ class Jobs:
             connection.execute(
                 "UPDATE jobs SET due_at = max(due_at, ?) WHERE state = ?", (now + self.quiet_s, JobState.RECEIVING)
             )
-            return connection.execute(
-                "UPDATE jobs SET state = ?, lease_until = NULL, due_at = ?, updated_at = ? WHERE state = ?",
-                (JobState.READY, now, now, JobState.RUNNING),
-            ).rowcount
+            return _give_back(connection, now, math.inf)
 
     def folders(self) -> set[str]:
         """Where the results of all jobs lie."""
@@ -246,18 +246,15 @@ class Jobs:
     def expire(self, now: float) -> int:
         """Give back jobs whose worker thread has stopped renewing them; how many."""
         with self.database.transaction() as connection:
-            return connection.execute(
-                "UPDATE jobs SET state = ?, lease_until = NULL, updated_at = ? WHERE state = ? AND lease_until < ?",
-                (JobState.READY, now, JobState.RUNNING, now),
-            ).rowcount
+            return _give_back(connection, now, now)
 
     def finish(
-        self, job: int, now: float, facts: dict[str, Any], outputs: Sequence[Output], destinations: Sequence[str]
-    ) -> JobState:
+        self, lease: Lease, now: float, facts: dict[str, Any], outputs: Sequence[Output], destinations: Sequence[str]
+    ) -> JobState | None:
         """Record a finished analysis, and all that is to be sent of it, in one step.
 
         Args:
-            job: Its number.
+            lease: Of the job.
             now: The time.
             facts: Columns of the job: folder, verdict, p_value, seconds, code, message.
             outputs: The objects, in the order in which they are to be sent.
@@ -265,43 +262,51 @@ class Jobs:
 
         Returns:
             The job's new state: OUTBOX, DONE when there is nowhere to send to, or SUPERSEDED when more images of the
-            series came meanwhile: their own job will report on all of them.
+            series came meanwhile: their own job will report on all of them. None when the job was discarded or the
+            lease lost meanwhile: nobody wants the result.
         """
         with self.database.transaction() as connection:
-            row = connection.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
-            newest = _last_job(connection, row["series_key"])
+            row = _held(connection, lease)
+            if row is None:
+                return None
             state = JobState.OUTBOX if destinations and outputs else JobState.DONE
-            if row["state"] != JobState.RUNNING:  # discarded meanwhile, or the lease was lost
-                return JobState(row["state"])
-            if newest is not None and newest["id"] != job and newest["state"] != JobState.DISCARDED:
-                state = JobState.SUPERSEDED
-            _update(connection, job, now, state=state, lease_until=None, **facts)
-            if state is JobState.OUTBOX:
-                connection.executemany(
-                    "INSERT INTO objects (job_id, destination, uid, sop_class, path, state, due_at) "
-                    "VALUES (?, ?, ?, ?, ?, 'queued', ?)",
-                    [(job, d, o.uid, o.sop_class, o.path, now) for d in destinations for o in outputs],
-                )
+            if _newer(connection, row):
+                # Its folder goes: nothing of a superseded job is ever shown or sent.
+                state, facts, destinations = JobState.SUPERSEDED, {**facts, "folder": None}, ()
+            _update(connection, lease.job, now, state=state, lease_until=None, **facts)
+            connection.executemany(
+                "INSERT INTO objects (job_id, destination, uid, sop_class, path, state, due_at) "
+                "VALUES (?, ?, ?, ?, ?, 'queued', ?)",
+                [(lease.job, d, o.uid, o.sop_class, o.path, now) for d in destinations for o in outputs],
+            )
             return state
 
     def retry(self, job: int, now: float) -> JobState:
         """Take up a job again that has failed, was refused or discarded: send again what is made, else analyse again.
 
         Raises:
-            AnomapError: E605 when there is no such job, or it is in no such state.
+            AnomapError: E605 when there is no such job, it is in no such state, or a newer one has taken its place.
         """
         with self.database.transaction() as connection:
-            row = self._closed(connection, job)
-            unsent = connection.execute(
+            row = connection.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
+            if row is None or row["state"] not in _CLOSED:
+                raise AnomapError("E605", f"there is no job {job} that has failed")
+            if _newer(connection, row):
+                raise AnomapError("E605", f"job {job} has a successor with more images of its series or a later try")
+            _end_waiting(connection, row["series_key"], now)
+            state = JobState.READY
+            if row["folder"] is None:  # never made, or cleaned up since
+                connection.execute("DELETE FROM objects WHERE job_id = ?", (job,))
+            elif connection.execute(
                 "UPDATE objects SET state = 'queued', attempts = 0, due_at = ? WHERE job_id = ? AND state = 'failed'",
                 (now, job),
-            ).rowcount
-            state = JobState.OUTBOX if unsent else JobState.READY
-            _update(connection, row["id"], now, state=state, due_at=now, attempts=0, code=None, message=None)
+            ).rowcount:
+                state = JobState.OUTBOX
+            _update(connection, job, now, state=state, due_at=now, attempts=0, code=None, message=None)
             return state
 
     def discard(self, job: int, now: float) -> None:
-        """Give a job up for good; what wasn't sent of it will not be.
+        """Give a job up for good; what wasn't sent of it will not be, nor sent again.
 
         Raises:
             AnomapError: E605 when there is no such job, or it is done already.
@@ -310,21 +315,20 @@ class Jobs:
             row = connection.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
             if row is None or row["state"] in (JobState.DONE, JobState.SUPERSEDED, JobState.DISCARDED):
                 raise AnomapError("E605", f"there is no job {job} that could be discarded")
-            connection.execute("UPDATE objects SET state = 'failed' WHERE job_id = ? AND state = 'queued'", (job,))
+            connection.execute(
+                "UPDATE objects SET state = 'failed' WHERE job_id = ? AND state IN ('queued', 'sent')", (job,)
+            )
             _update(connection, job, now, state=JobState.DISCARDED, lease_until=None)
 
-    def _closed(self, connection: sqlite3.Connection, job: int) -> sqlite3.Row:
-        row: sqlite3.Row | None = connection.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
-        if row is None or row["state"] not in (JobState.FAILED, JobState.REFUSED, JobState.DISCARDED):
-            raise AnomapError("E605", f"there is no job {job} that has failed")
-        return row
-
-    def _set(self, job: int, now: float, *, _attempts: int = 0, **columns: Any) -> None:
-        """Change a running job; one that was discarded meanwhile stays so."""
+    def _set(self, lease: Lease, now: float, *, _attempts: int = 0, **columns: Any) -> None:
+        """Change a running job; one that was discarded or taken back meanwhile stays as it is."""
         with self.database.transaction() as connection:
-            row = connection.execute("SELECT state, attempts FROM jobs WHERE id = ?", (job,)).fetchone()
-            if row is not None and row["state"] == JobState.RUNNING:
-                _update(connection, job, now, attempts=max(row["attempts"] + _attempts, 0), **columns)
+            row = _held(connection, lease)
+            if row is None:
+                return
+            if columns.get("state") in (JobState.READY, JobState.FAILED, JobState.REFUSED) and _newer(connection, row):
+                columns["state"] = JobState.SUPERSEDED  # its successor analyses all that it would
+            _update(connection, lease.job, now, attempts=max(row["attempts"] + _attempts, 0), **columns)
 
 
 def backoff_s(attempt: int, first_s: float) -> float:
@@ -337,6 +341,37 @@ def _last_job(connection: sqlite3.Connection, series_key: str) -> sqlite3.Row | 
         "SELECT * FROM jobs WHERE series_key = ? ORDER BY id DESC LIMIT 1", (series_key,)
     ).fetchone()
     return row
+
+
+def _held(connection: sqlite3.Connection, lease: Lease) -> sqlite3.Row | None:
+    """The row of a job while this very run of it is under way."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM jobs WHERE id = ? AND runs = ? AND state = ?", (lease.job, lease.run, JobState.RUNNING)
+    ).fetchone()
+    return row
+
+
+def _newer(connection: sqlite3.Connection, row: sqlite3.Row) -> bool:
+    """Whether a later job of the same series makes this one needless."""
+    found = connection.execute(f"SELECT {_SUCCESSOR} FROM jobs AS job WHERE id = ?", (row["id"],)).fetchone()  # noqa: S608
+    return bool(found[0])
+
+
+def _end_waiting(connection: sqlite3.Connection, series_key: str, now: float) -> None:
+    """Before another job of the series is made to wait: one that waits already (below a discarded one) is enough."""
+    connection.execute(
+        "UPDATE jobs SET state = ?, updated_at = ? WHERE series_key = ? AND state IN (?, ?)",
+        (JobState.SUPERSEDED, now, series_key, *_WAITING),
+    )
+
+
+def _give_back(connection: sqlite3.Connection, now: float, lost_before: float) -> int:
+    """End the running of jobs whose lease ended before a time."""
+    return connection.execute(
+        f"UPDATE jobs AS job SET state = iif({_SUCCESSOR}, ?, ?), lease_until = NULL, due_at = ?, updated_at = ? "  # noqa: S608
+        "WHERE state = ? AND lease_until < ?",
+        (JobState.SUPERSEDED, JobState.READY, now, now, JobState.RUNNING, lost_before),
+    ).rowcount
 
 
 def _former_reports(connection: sqlite3.Connection, series_key: str, job: int) -> tuple[str, ...]:

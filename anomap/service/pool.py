@@ -19,7 +19,7 @@ from pydicom import dcmread
 
 from anomap.config import AnalyzeConfig
 from anomap.errors import CODES, AnomapError, ExitStatus
-from anomap.output import RESULT
+from anomap.output import RESULT, as_error
 from anomap.service.database import Database
 from anomap.service.jobs import Jobs, JobState, Lease, Output, backoff_s
 from anomap.service.log import Level, log, log_failure
@@ -168,13 +168,15 @@ class Worker(threading.Thread):
             # There before the child begins, so that what it leaves when it is killed lies inside, too.
             (self.spool.root / folder).mkdir(parents=True, exist_ok=True)
             self._analyse(lease, folder)
-            self._finish(lease, folder, time.time() - start)
+            facts, outputs = self._made(folder, time.time() - start)
         except Stopped:
-            self.jobs.release(lease.job, time.time())
+            self.jobs.release(lease, time.time())
             self.spool.remove(folder)
             log("job_released", job=lease.job, series=lease.series_key)
-        except AnomapError as error:
-            self._fail(lease, folder, error)
+        except Exception as error:  # also a bug: a job must use up its attempts, not start over for ever
+            self._fail(lease, folder, as_error(error))
+        else:
+            self._finish(lease, facts, outputs)
 
     def _analyse(self, lease: Lease, folder: str) -> None:
         """Have the child do it.
@@ -213,21 +215,20 @@ class Worker(threading.Thread):
                 if time.monotonic() > limit:
                     raise AnomapError("E402", f"the time limit of {self.work.time_limit_s:g} s has passed")
                 if time.monotonic() - renewed > LEASE_S / 4:
-                    self.jobs.renew(lease.job, time.time(), LEASE_S)
+                    self.jobs.renew(lease, time.time(), LEASE_S)
                     renewed = time.monotonic()
             elif answer["event"] == "done":
                 return
             elif answer["event"] == "error":
                 raise AnomapError(answer["code"], answer["message"], answer["remedy"])
 
-    def _finish(self, lease: Lease, folder: str, seconds: float) -> None:
-        """Book a published result.
+    def _made(self, folder: str, seconds: float) -> tuple[dict[str, Any], list[Output]]:
+        """What a published result says, as columns of the job, and its objects.
 
         Raises:
             AnomapError: When the result says that nothing could be analysed.
         """
         content = json.loads((self.spool.root / folder / RESULT).read_text(encoding="utf-8"))
-        outputs = outputs_of(self.spool, folder)
         if content["exit_status"] not in (ExitStatus.OK, ExitStatus.PARTIAL):
             raise _why(content)
         problem = _why(content) if content["exit_status"] == ExitStatus.PARTIAL else None
@@ -240,13 +241,17 @@ class Worker(threading.Thread):
             "code": problem and problem.code,
             "message": problem and problem.message,
         }
-        state = self.jobs.finish(lease.job, time.time(), facts, outputs, self.destinations)
-        self.database.count("analysed", content["verdict"] or "none")
-        if state is JobState.SUPERSEDED:
-            self.spool.remove(folder)
+        return facts, outputs_of(self.spool, folder)
+
+    def _finish(self, lease: Lease, facts: dict[str, Any], outputs: Sequence[Output]) -> None:
+        """Book a result."""
+        state = self.jobs.finish(lease, time.time(), facts, outputs, self.destinations)
+        if state not in (JobState.OUTBOX, JobState.DONE):  # superseded, discarded or taken back meanwhile
+            self.spool.remove(facts["folder"])
+        self.database.count("analysed", facts["verdict"] or "none")
         log(
-            "job_analysed", job=lease.job, series=lease.series_key, state=state, verdict=content["verdict"],
-            objects=len(outputs), seconds=round(seconds, 3),
+            "job_analysed", job=lease.job, series=lease.series_key, state=state, verdict=facts["verdict"],
+            objects=len(outputs), seconds=facts["seconds"],
         )  # fmt: skip
 
     def _fail(self, lease: Lease, folder: str, error: AnomapError) -> None:
@@ -255,13 +260,13 @@ class Worker(threading.Thread):
         now = time.time()
         if error.status is ExitStatus.UNUSABLE_INPUT:  # another attempt can't change that
             state = JobState.REFUSED
-            self.jobs.close(lease.job, now, state, error)
+            self.jobs.close(lease, now, state, error)
         elif lease.attempt >= self.work.attempts:
             state = JobState.FAILED
-            self.jobs.close(lease.job, now, state, error)
+            self.jobs.close(lease, now, state, error)
         else:
             state = JobState.READY
-            self.jobs.retry_later(lease.job, now, backoff_s(lease.attempt, self.work.backoff_s), error)
+            self.jobs.retry_later(lease, now, backoff_s(lease.attempt, self.work.backoff_s), error)
         self.database.count("job_errors", error.code)
         level: Level = "warning" if state is JobState.READY else "error"
         log(

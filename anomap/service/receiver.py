@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from pydicom import dcmread
@@ -33,6 +34,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 
 from anomap.dicom.header import check_class, quiet
 from anomap.errors import AnomapError
+from anomap.output import as_error
 from anomap.service.database import Database
 from anomap.service.jobs import Image, Jobs, Reception
 from anomap.service.log import Level, log, log_failure
@@ -133,20 +135,17 @@ class Receiver:
     def _store(self, event: Any) -> int:
         """Take one object; the status for the peer."""
         try:
-            if self.spool.free_gb() < self.config.disk.min_free_gb:
-                self.database.count("refused", "disk")
-                log("image_refused", "error", code="E604", message="too little disk space")
-                return NO_SPACE
             return self._keep(event)
-        except (OSError, sqlite3.Error) as error:  # "out of resources": the peer keeps the image and tries again
-            log_failure("image_refused", error)
-            return NO_SPACE
         except Exception as error:
-            self.database.count("refused", "unreadable")
+            full = isinstance(error, OSError | sqlite3.Error) or as_error(error).code == "E604"
+            with suppress(sqlite3.Error):  # the same disk holds the counters
+                self.database.count("refused", "disk" if full else "unreadable")
             log_failure("image_refused", error)
-            return NOT_UNDERSTOOD
+            return NO_SPACE if full else NOT_UNDERSTOOD
 
     def _keep(self, event: Any) -> int:
+        if self.spool.free_gb() < self.config.disk.min_free_gb:
+            raise AnomapError("E604", "too little disk space")
         data = event.encoded_dataset()
         header = read_start(data)
         if str(header.get("SOPInstanceUID", "")) != str(event.request.AffectedSOPInstanceUID):
@@ -186,7 +185,10 @@ class Receiver:
             # Only a first copy, or one whose file is gone, may touch the disk: the first content counts.
             if known is None or known == (image.sha256, False):
                 self.spool.write_image(image.path, data)
-            return self.jobs.receive(image, time.time()), series_key
+            reception = self.jobs.receive(image, time.time())
+            if reception != "conflict" and not (self.spool.root / image.path).exists():  # cleaned away just before
+                self.spool.write_image(image.path, data)
+            return reception, series_key
 
     def _report(self, event: Any) -> tuple[int, Dataset | None]:
         """An archive's answer to a storage commitment (PS3.4 J.3.3)."""

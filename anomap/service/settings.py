@@ -6,6 +6,7 @@ A key that isn't known stops the node (E200): a misspelt ``confirm`` must not tu
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ class Listen:
         _require(bool(self.calling), "listen.calling names no AE title: nobody could send")
         for title in (self.ae_title, *self.calling):
             _require_ae_title(title)
+        _require_port(self.port, "listen.port", least=1)
         _require(self.silence_s > 0 and self.max_associations > 0 and self.max_object_mb > 0, "listen: limits are > 0")
 
 
@@ -63,6 +65,7 @@ class Work:
     def __post_init__(self) -> None:
         _require(self.workers >= 1 and self.attempts >= 1, "work: workers and attempts are at least 1")
         _require(self.quiet_s > 0 and self.time_limit_s > 0 and self.backoff_s > 0, "work: times are > 0")
+        _require(self.memory_limit_gb >= 0, "work: memory_limit_gb is >= 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,9 @@ class Web:
 
     address: str = "127.0.0.1"  # it shows images, though no names: put a proxy with a login before it
     port: int = 8080  # 0: none
+
+    def __post_init__(self) -> None:
+        _require_port(self.port, "web.port", least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +118,7 @@ class Destination:
         if self.kind == "dicom":
             _require(bool(self.host), f"{where}: kind dicom needs host")
             _require_ae_title(self.ae_title)
+            _require_port(self.port, f"{where}: port", least=1)
         _require(self.kind == "dicom" or self.confirm != "commitment", f"{where}: commitment needs kind dicom")
         if self.kind == "dicomweb" or self.confirm == "qido":
             _require(self.url.startswith(("http://", "https://")), f"{where}: url must be the DICOMweb root")
@@ -160,8 +167,6 @@ def read_config(path: Path) -> ServiceConfig:
 
 def _build(kind: Any, values: Any, where: str, base: Path) -> Any:
     """A value of a dataclass, of one of its fields' types, or E200."""
-    if kind is AnalyzeConfig:
-        return AnalyzeConfig.from_dict(values)
     origin = get_origin(kind)
     if origin in (Union, UnionType):
         (inner,) = (a for a in get_args(kind) if a is not type(None))
@@ -178,7 +183,9 @@ def _build(kind: Any, values: Any, where: str, base: Path) -> Any:
         _require(isinstance(values, str) and bool(values), f"{where} must be a path")
         return base / values
     wanted = (int, float) if kind is float else kind
-    _require(isinstance(values, wanted) and not isinstance(values, bool), f"{where} must be of type {kind.__name__}")
+    fits = isinstance(values, wanted) and isinstance(values, bool) == (kind is bool)
+    _require(fits, f"{where} must be of type {kind.__name__}")
+    _require(kind is not float or math.isfinite(values), f"{where} must be a finite number")
     return kind(values)
 
 
@@ -187,7 +194,7 @@ def _build_table(kind: Any, values: Any, where: str, base: Path) -> Any:
     types = get_type_hints(kind)
     known = {item.name for item in dataclasses.fields(kind)}
     unknown = sorted(set(values) - known)
-    _require(not unknown, f"{where}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    _require(not unknown, f"{where}: unknown {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
     needed = {
         item.name
         for item in dataclasses.fields(kind)
@@ -201,6 +208,10 @@ def _build_table(kind: Any, values: Any, where: str, base: Path) -> Any:
 def _require(fits: bool, message: str) -> None:
     if not fits:
         raise AnomapError("E200", message)
+
+
+def _require_port(port: int, where: str, least: int) -> None:
+    _require(least <= port <= 65535, f"{where} is between {least} and 65535")
 
 
 def _require_ae_title(title: str) -> None:

@@ -65,7 +65,7 @@ def server_context(tls: Tls | None) -> ssl.SSLContext | None:
     Raises:
         AnomapError: E200 when a file of it can't be used.
     """
-    return None if tls is None else _context(tls, ssl.PROTOCOL_TLS_SERVER)
+    return None if tls is None else _context(tls, _PatientContext(ssl.PROTOCOL_TLS_SERVER))
 
 
 def client_context(tls: Tls | None) -> ssl.SSLContext | None:
@@ -74,11 +74,20 @@ def client_context(tls: Tls | None) -> ssl.SSLContext | None:
     Raises:
         AnomapError: E200 when a file of it can't be used.
     """
-    return None if tls is None else _context(tls, ssl.PROTOCOL_TLS_CLIENT)
+    return None if tls is None else _context(tls, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
-def _context(tls: Tls, protocol: int) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
+class _PatientContext(ssl.SSLContext):
+    """Leaves the handshake to the first read, which is the association's own.
+
+    pynetdicom shakes hands where it accepts connections: one peer that says nothing would keep all others out.
+    """
+
+    def wrap_socket(self, *words: Any, **named: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(*words, **{**named, "do_handshake_on_connect": False})
+
+
+def _context(tls: Tls, context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # BCP 195, PS3.15 B.9
     context.verify_mode = ssl.CERT_REQUIRED
     try:
