@@ -73,7 +73,8 @@ class Janitor(threading.Thread):
                 (now - self.disk.keep_results_days * _DAY_S, unfinished),
             ).fetchall()
             connection.executemany("UPDATE jobs SET folder = NULL WHERE id = ?", [(row["id"],) for row in results])
-        for relative in [row["path"] for row in images] + [row["folder"] for row in results]:
-            self.spool.remove(relative)
+            # Before the books are closed: afterwards, an image might just have come again.
+            for relative in [row["path"] for row in images] + [row["folder"] for row in results]:
+                self.spool.remove(relative)
         if images or results:
             log("cleaned", images=len(images), results=len(results))

@@ -224,6 +224,13 @@ class Jobs:
                 (JobState.READY, now, now, JobState.RUNNING),
             ).rowcount
 
+    def paths(self) -> set[str]:
+        """Every image and every folder of results that is on the books, relative to the state folder."""
+        rows = self.database.connection.execute(
+            "SELECT path FROM images WHERE present UNION ALL SELECT folder FROM jobs WHERE folder IS NOT NULL"
+        )
+        return {str(row["path"]) for row in rows}
+
     def expire(self, now: float) -> int:
         """Give back jobs whose worker thread has stopped renewing them; how many."""
         with self.database.transaction() as connection:

@@ -19,7 +19,7 @@ from pydicom import dcmread
 
 from anomap.config import AnalyzeConfig
 from anomap.errors import CODES, AnomapError, ExitStatus
-from anomap.output import RESULT
+from anomap.output import RESULT, as_error
 from anomap.service.database import Database
 from anomap.service.jobs import Jobs, JobState, Lease, Output, backoff_s
 from anomap.service.log import Level, log, log_failure
@@ -171,8 +171,8 @@ class Worker(threading.Thread):
             self.jobs.release(lease.job, time.time())
             self.spool.remove(folder)
             log("job_released", job=lease.job, series=lease.series_key)
-        except AnomapError as error:
-            self._fail(lease, folder, error)
+        except Exception as error:
+            self._fail(lease, folder, as_error(error))
 
     def _analyse(self, lease: Lease, folder: str) -> None:
         """Have the child do it.
@@ -193,11 +193,10 @@ class Worker(threading.Thread):
         )
         try:
             self._wait(lease, self.child)
-        except Stopped:
-            self._end_child()
-            raise
-        except AnomapError as error:
-            if error.status is not ExitStatus.UNUSABLE_INPUT:  # else the process is as good as before
+        except BaseException as error:
+            # After unusable input the process is as good as before. Else it may still be at work on this job, and its
+            # answer would be taken for that of the next.
+            if not (isinstance(error, AnomapError) and error.status is ExitStatus.UNUSABLE_INPUT):
                 self._end_child()
             raise
 
@@ -240,7 +239,7 @@ class Worker(threading.Thread):
         }
         state = self.jobs.finish(lease.job, time.time(), facts, outputs, self.destinations)
         self.database.count("analysed", content["verdict"] or "none")
-        if state is JobState.SUPERSEDED:
+        if state not in (JobState.OUTBOX, JobState.DONE):  # superseded or discarded
             self.spool.remove(folder)
         log(
             "job_analysed", job=lease.job, series=lease.series_key, state=state, verdict=content["verdict"],

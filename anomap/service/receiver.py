@@ -11,6 +11,7 @@ import hashlib
 import io
 import re
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 
 from anomap.dicom.header import check_class, quiet
 from anomap.errors import AnomapError
+from anomap.output import as_error
 from anomap.service.database import Database
 from anomap.service.jobs import Image, Jobs, Reception
 from anomap.service.log import Level, log, log_failure
@@ -163,22 +165,19 @@ class Receiver:
     def _store(self, event: Any) -> int:
         """Take one object; the status for the peer."""
         try:
-            if self.spool.free_gb() < self.config.disk.min_free_gb:
-                self.database.count("refused", "disk")
-                log("image_refused", "error", code="E604", message="too little disk space")
-                return NO_SPACE
             return self._keep(event)
-        except OSError as error:
-            self.database.count("refused", "disk")
-            log_failure("image_refused", error)
-            return NO_SPACE
         except Exception as error:
-            self.database.count("refused", "unreadable")
             log_failure("image_refused", error)
-            return NOT_UNDERSTOOD
+            full = isinstance(error, OSError | sqlite3.Error) or as_error(error).code == "E604"
+            with suppress(sqlite3.Error):  # a full disk can't be counted on
+                self.database.count("refused", "disk" if full else "unreadable")
+            return NO_SPACE if full else NOT_UNDERSTOOD
 
     def _keep(self, event: Any) -> int:
-        header = read_start(event.encoded_dataset())
+        if self.spool.free_gb() < self.config.disk.min_free_gb:
+            raise AnomapError("E604", "too little disk space")
+        data = event.encoded_dataset()
+        header = read_start(data)
         if str(header.get("SOPInstanceUID", "")) != str(event.request.AffectedSOPInstanceUID):
             self.database.count("refused", "mismatch")
             log("image_refused", "warning", message="the data set has another UID than the message")
@@ -189,7 +188,6 @@ class Receiver:
             self.database.count("ignored", error.code)
             log("object_ignored", code=error.code, message=error.message)
             return SUCCESS
-        data = event.encoded_dataset()
         reception, series_key = self._file(header, data, event.encoded_dataset(include_meta=False), event)
         self.database.count("received", reception)
         level: Level = "error" if reception == "conflict" else "info"
@@ -218,7 +216,15 @@ class Receiver:
             # Only a first copy, or one whose file is gone, may touch the disk: the first content counts.
             if known is None or known == (image.sha256, False):
                 self.spool.write_image(image.path, data)
-            return self.jobs.receive(image, time.time()), series_key
+            try:
+                reception = self.jobs.receive(image, time.time())
+            except sqlite3.Error:
+                if known is None:  # what was refused must not be analysed with the rest of its series
+                    self.spool.remove(image.path)
+                raise
+            if reception == "known" and not (self.spool.root / image.path).exists():  # cleaned away this moment
+                self.spool.write_image(image.path, data)
+            return reception, series_key
 
     def _report(self, event: Any) -> tuple[int, Dataset | None]:
         """An archive's answer to a storage commitment (PS3.4 J.3.3)."""

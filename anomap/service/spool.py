@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Spool:
         return self.root / "node.db"
 
     def prepare(self) -> None:
-        """Make the folders; remove what a crash has left half-written.
+        """Make the folders; remove what a crash has left half-written. Only for whoever holds the lock.
 
         Raises:
             AnomapError: E202 when the state folder can't be written.
@@ -58,6 +59,21 @@ class Spool:
             for path in (self.root / "results").glob(f"{STAGING_PREFIX}*"):
                 shutil.rmtree(path, ignore_errors=True)
 
+    def sweep(self, known: Collection[str]) -> int:
+        """Remove images and results that the job table doesn't know; how many.
+
+        A crash between the disk and the table leaves them, and nobody would ever come back to them. Their peers were
+        promised nothing.
+
+        Args:
+            known: Paths below the state folder.
+        """
+        found = [path for kind in ("images/*/*.dcm", "results/*") for path in self.root.glob(kind)]
+        unknown = {path.relative_to(self.root).as_posix() for path in found} - set(known)
+        for relative in unknown:
+            self.remove(relative)
+        return len(unknown)
+
     def lock(self) -> IO[bytes]:
         """Make this process the only node of the state folder, until the file is closed or the process ends.
 
@@ -65,6 +81,7 @@ class Spool:
             AnomapError: E603 when another node has it; E202 when it can't be written.
         """
         with writing():
+            self.root.mkdir(parents=True, exist_ok=True)
             file = (self.root / "lock").open("wb")
         patience_until = time.monotonic() + 1.0  # `is_locked` of somebody else holds it for a moment
         while True:
