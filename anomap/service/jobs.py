@@ -238,10 +238,12 @@ class Jobs:
             )
             return _give_back(connection, now, math.inf)
 
-    def folders(self) -> set[str]:
-        """Where the results of all jobs lie."""
-        rows = self.database.connection.execute("SELECT folder FROM jobs WHERE folder IS NOT NULL")
-        return {str(row["folder"]) for row in rows}
+    def paths(self) -> set[str]:
+        """Every image and every folder of results that is on the books, relative to the state folder."""
+        rows = self.database.connection.execute(
+            "SELECT path FROM images WHERE present UNION ALL SELECT folder FROM jobs WHERE folder IS NOT NULL"
+        )
+        return {str(row["path"]) for row in rows}
 
     def expire(self, now: float) -> int:
         """Give back jobs whose worker thread has stopped renewing them; how many."""

@@ -11,6 +11,8 @@ import json
 import logging
 import sys
 import threading
+import warnings
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -26,6 +28,9 @@ def silence_libraries() -> None:
     for name in ("pynetdicom", "pydicom", "dicomweb_client", "urllib3", "werkzeug", "waitress", "highdicom"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate, logger.disabled = [logging.NullHandler()], False, True
+    warnings.simplefilter("ignore")  # pydicom's quote the values they complain about
+    threading.excepthook = lambda unhandled: _log_unhandled(unhandled.exc_value)
+    sys.unraisablehook = lambda unhandled: _log_unhandled(unhandled.exc_value)
 
 
 def log(event: str, level: Level = "info", **fields: str | int | float | None) -> None:
@@ -38,7 +43,7 @@ def log(event: str, level: Level = "info", **fields: str | int | float | None) -
     """
     line: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "event": event}
     line |= {name: value for name, value in fields.items() if value is not None}
-    with _lock:
+    with _lock, suppress(OSError, ValueError):  # a log that can't be written must not turn images away
         sys.stderr.write(json.dumps(line, ensure_ascii=True) + "\n")
         sys.stderr.flush()
 
@@ -47,3 +52,9 @@ def log_failure(event: str, failure: BaseException, **fields: str | int | float 
     """A line about an exception, in our words: foreign messages may hold patient data."""
     error = as_error(failure)
     log(event, "error", code=error.code, message=error.message, **fields)
+
+
+def _log_unhandled(failure: BaseException | None) -> None:
+    """What ends a thread; Python would print it in its own words."""
+    if failure is not None and not isinstance(failure, SystemExit):
+        log_failure("thread_failed", failure)

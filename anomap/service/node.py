@@ -45,8 +45,8 @@ class Node:
         self.config, self.stop = config, threading.Event()
         digest = _digest(models, config.analysis)
         self.spool = Spool(config.state.absolute())
-        self.spool.prepare()
         self._lock = self.spool.lock()
+        self.spool.prepare()
         self.database = Database(self.spool.database)
         self.jobs = Jobs(self.database, digest, config.work.quiet_s)
         self.janitor = Janitor(self.spool, self.database, self.jobs, config.disk, self.stop)
@@ -67,7 +67,7 @@ class Node:
     @property
     def alive(self) -> bool:
         """Whether every part still works."""
-        return all(thread.is_alive() for thread in self._threads)
+        return self.receiver.alive and all(thread.is_alive() for thread in self._threads)
 
     @property
     def _threads(self) -> list[threading.Thread]:
@@ -80,8 +80,8 @@ class Node:
             AnomapError: E200 when a port can't be listened on.
         """
         recovered = self.jobs.recover(time.time())
-        self.spool.keep_results(self.jobs.folders())
-        log("started", version=__version__, recovered=recovered, workers=len(self.workers))
+        swept = self.spool.sweep(self.jobs.paths())
+        log("started", version=__version__, recovered=recovered, swept=swept, workers=len(self.workers))
         for thread in self._threads:
             thread.start()
         if self.page is not None:

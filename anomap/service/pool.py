@@ -197,11 +197,10 @@ class Worker(threading.Thread):
         )
         try:
             self._wait(lease, self.child)
-        except Stopped:
-            self._end_child()
-            raise
-        except AnomapError as error:
-            if error.status is not ExitStatus.UNUSABLE_INPUT:  # else the process is as good as before
+        except BaseException as error:
+            # After unusable input the process is as good as before. Else it may still be at work on this job, and its
+            # answer would be taken for that of the next.
+            if not (isinstance(error, AnomapError) and error.status is ExitStatus.UNUSABLE_INPUT):
                 self._end_child()
             raise
 

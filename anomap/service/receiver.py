@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import socket
 import sqlite3
 import threading
 import time
@@ -39,7 +40,7 @@ from anomap.service.database import Database
 from anomap.service.jobs import Image, Jobs, Reception
 from anomap.service.log import Level, log, log_failure
 from anomap.service.settings import ServiceConfig
-from anomap.service.sockets import MAX_PDU, guard, server_context
+from anomap.service.sockets import MAX_PDU, Listener, guard, server_context
 from anomap.service.spool import Spool, key_of
 
 # DIMSE statuses (PS3.4 B.2.3)
@@ -58,6 +59,7 @@ TRANSFER_SYNTAXES = [
 _LOOKED_AT = [
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "Manufacturer",
 ]  # fmt: skip
+_POLITE_S = 1.0  # for associations to end in order when the node stops
 _UID_FORM = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 
 Committed = Callable[[str, list[str], list[str]], None]  # transaction, UIDs that the archive has, UIDs it hasn't
@@ -78,6 +80,7 @@ class Receiver:
         self, config: ServiceConfig, spool: Spool, database: Database, jobs: Jobs, committed: Committed
     ) -> None:
         self.config, self.spool, self.database, self.jobs, self.committed = config, spool, database, jobs, committed
+        _config.LOG_HANDLER_LEVEL = "none"  # what they print is thrown away, but costs time with every PDU
         _config.ENFORCE_UID_CONFORMANCE = True  # pynetdicom's own switch; else `../../x` reaches us as a UID
         listen = config.listen
         self._entity = AE(ae_title=listen.ae_title)
@@ -91,7 +94,8 @@ class Receiver:
         self._entity.add_supported_context(Verification)
         # The archive calls us to say what it has: it is the provider, on its own association (PS3.4 J.3.3).
         self._entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
-        self._complete: dict[Any, Callable[[], None]] = {}
+        self._thread: threading.Thread | None = None
+        self._crowd, self._crowd_noted = 0, 0.0
         self._locks = tuple(threading.Lock() for _ in range(16))
 
     def start(self) -> None:
@@ -103,8 +107,9 @@ class Receiver:
         listen = self.config.listen
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._opened),
-            (evt.EVT_CONN_CLOSE, lambda event: self._complete.pop(event.assoc, None)),
-            (evt.EVT_DIMSE_RECV, lambda event: self._complete.get(event.assoc, _nothing)()),
+            (evt.EVT_CONN_CLOSE, _wake),
+            (evt.EVT_ACCEPTED, _complete),
+            (evt.EVT_DIMSE_RECV, _complete),
             (evt.EVT_REJECTED, lambda event: self._turned_away("rejected")),
             (evt.EVT_ABORTED, lambda event: self._turned_away("aborted")),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
@@ -112,35 +117,60 @@ class Receiver:
             (evt.EVT_N_EVENT_REPORT, self._report),
         ]
         try:
-            context = server_context(listen.tls)
-            self._entity.start_server(
-                (listen.address, listen.port), block=False, evt_handlers=handlers, ssl_context=context
-            )
+            server: Any = self._entity.make_server(
+                (listen.address, listen.port), evt_handlers=handlers, ssl_context=server_context(listen.tls),
+                server_class=Listener,
+            )  # fmt: skip
         except OSError as error:
             raise AnomapError("E200", f"port {listen.port} can't be listened on: {error.strerror}") from error
+        server.turned_away, server.crowded = self._turned_away, self._crowded
+        self._entity._servers.append(server)  # as its own `start_server` does, so that `shutdown` finds it
+        self._thread = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
+        self._thread.start()
         log("listening", ae_title=listen.ae_title, port=listen.port)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still takes connections."""
+        return self._thread is None or self._thread.is_alive()
 
     def stop(self) -> None:
         """End all associations; what was not answered with success stays with the peer."""
+        for association in self._entity.active_associations:
+            association.abort(block=False)
+        until = time.monotonic() + _POLITE_S
+        while self._entity.active_associations and time.monotonic() < until:
+            time.sleep(0.02)
+        for association in self._entity.active_associations:  # amid a PDU that doesn't end
+            with suppress(OSError, AttributeError):
+                association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
         self._entity.shutdown()
 
     def _opened(self, event: Any) -> None:
         listen = self.config.listen
-        self._complete[event.assoc] = guard(event.assoc, listen.silence_s, listen.max_object_mb * 2**20)
+        event.assoc.complete = guard(event.assoc, listen.silence_s, listen.max_object_mb * 2**20)
 
     def _turned_away(self, how: str) -> None:
         self.database.count("associations", how)
         log(f"association_{how}", "warning")
+
+    def _crowded(self) -> None:
+        """Too many connections: noted once a second, since this is the thread that accepts them."""
+        self._crowd += 1
+        if time.monotonic() - self._crowd_noted > 1.0:
+            self.database.count("associations", "crowded", by=self._crowd)
+            log("association_crowded", "warning", connections=self._crowd)
+            self._crowd, self._crowd_noted = 0, time.monotonic()
 
     def _store(self, event: Any) -> int:
         """Take one object; the status for the peer."""
         try:
             return self._keep(event)
         except Exception as error:
-            full = isinstance(error, OSError | sqlite3.Error) or as_error(error).code == "E604"
-            with suppress(sqlite3.Error):  # the same disk holds the counters
-                self.database.count("refused", "disk" if full else "unreadable")
             log_failure("image_refused", error)
+            full = isinstance(error, OSError | sqlite3.Error) or as_error(error).code == "E604"
+            with suppress(sqlite3.Error):  # a full disk can't be counted on
+                self.database.count("refused", "disk" if full else "unreadable")
             return NO_SPACE if full else NOT_UNDERSTOOD
 
     def _keep(self, event: Any) -> int:
@@ -185,8 +215,13 @@ class Receiver:
             # Only a first copy, or one whose file is gone, may touch the disk: the first content counts.
             if known is None or known == (image.sha256, False):
                 self.spool.write_image(image.path, data)
-            reception = self.jobs.receive(image, time.time())
-            if reception != "conflict" and not (self.spool.root / image.path).exists():  # cleaned away just before
+            try:
+                reception = self.jobs.receive(image, time.time())
+            except sqlite3.Error:
+                if known is None:  # what was refused must not be analysed with the rest of its series
+                    self.spool.remove(image.path)
+                raise
+            if reception == "known" and not (self.spool.root / image.path).exists():  # cleaned away this moment
                 self.spool.write_image(image.path, data)
             return reception, series_key
 
@@ -206,8 +241,20 @@ class Receiver:
         return SUCCESS, None
 
 
-def _nothing() -> None:
-    """Instead of a guard that is gone already."""
+def _complete(event: Any) -> None:
+    """A message, or the request for the association, has come whole."""
+    event.assoc.complete()
+
+
+def _wake(event: Any) -> None:
+    """A connection closed: give back what it holds.
+
+    pynetdicom would keep half a message until its collection of garbage, and the slot for the whole silence if no
+    association was asked for yet; None is what its reading of the request gives after that silence.
+    """
+    event.assoc.dimse.message = None
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)
 
 
 def read_start(data: bytes) -> Dataset:

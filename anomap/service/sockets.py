@@ -1,17 +1,21 @@
 """What a peer may do to a socket: bounded sizes, bounded silence, TLS.
 
 pynetdicom reads a PDU of any stated length and waits for its rest for ever, so that two half-sent PDUs block every
-association slot. `guard` replaces the reading of one association's socket; it reaches into pynetdicom for that, and
-``tests/service/test_sockets.py`` holds on to the pinned version.
+association slot. `guard` replaces the reading of one association's socket, and `Listener` what comes before there is
+an association. Both reach into pynetdicom for that; tests hold on to the pinned version.
 """
 
 from __future__ import annotations
 
 import ssl
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from pynetdicom.transport import ThreadedAssociationServer
 
 from anomap.errors import AnomapError
 from anomap.service.settings import Tls
@@ -19,10 +23,66 @@ from anomap.service.settings import Tls
 MAX_PDU = 131072  # what we tell peers
 _MAX_RECEIVED_PDU = 2**22  # association requests with every SOP class there is stay far below
 _CHUNK = 2**16
+_SLOWEST = 4096  # bytes a second; a peer below it for longer than the silence only holds the place
+_POLL_S = 0.005
+
+
+class Listener(ThreadedAssociationServer):  # type: ignore[misc]
+    """Takes connections: a TLS handshake holds up nobody else, and there is an end to connections without association.
+
+    pynetdicom shakes hands where it accepts, so that a peer that connects and says nothing would block all others;
+    and it starts two threads for every connection, however many there are.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128  # with the usual 5, a burst of peers waits for seconds until TCP tries again
+    turned_away: Callable[[str], None] = staticmethod(lambda how: None)  # told why a connection came to nothing
+    crowded: Callable[[], None] = staticmethod(lambda: None)  # told that there was no room for one
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        self._greeting, self._count = 0, threading.Lock()
+        super().__init__(*words, **named)
+
+    def get_request(self) -> Any:
+        """Accept, and leave the handshake to the connection's own thread."""
+        client, address = self.socket.accept()
+        client.settimeout(self.ae.network_timeout)
+        if self.ssl_context is not None:
+            client = self.ssl_context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+        return client, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether there is room for another connection; beyond the association limit, so that peers get an answer."""
+        with self._count:
+            room: bool = self._greeting + len(self.active_associations) < 2 * self.ae.maximum_associations + 8
+            self._greeting += room
+        if not room:
+            self.crowded()
+        return room
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Shake hands and start the association."""
+        try:
+            if isinstance(request, ssl.SSLSocket):
+                request.do_handshake()
+            self.finish_request(request, client_address)
+        except Exception:
+            self.handle_error(request, client_address)
+            self.shutdown_request(request)
+        finally:
+            with self._count:
+                self._greeting -= 1
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Count it; the library would print a traceback with the peer's address."""
+        self.turned_away("tls" if isinstance(sys.exc_info()[1], OSError) else "failed")
 
 
 def guard(association: Any, silence_s: float, max_message: int) -> Callable[[], None]:
     """Bound what an association can make us wait for and keep in memory; beyond it the connection closes.
+
+    A peer that doesn't wait for answers isn't read before the last message has been taken up: else its messages would
+    queue up in memory.
 
     Args:
         association: pynetdicom's, when its connection has just opened.
@@ -33,14 +93,21 @@ def guard(association: Any, silence_s: float, max_message: int) -> Callable[[], 
         To be called whenever a message is complete.
     """
     connection = association.dul.socket
-    received = 0
+    received, began = 0, time.monotonic()
 
     def receive(size: int) -> bytearray:
-        nonlocal received
+        nonlocal received, began
+        data, deadline = bytearray(), time.monotonic() + silence_s
+        while association.dimse.msg_queue.qsize() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        if not received:
+            began = time.monotonic()
         received += size
         if size > _MAX_RECEIVED_PDU or received > max_message:
             raise OSError("the peer sends more than is allowed")
-        data, deadline = bytearray(), time.monotonic() + silence_s
+        if time.monotonic() - began > silence_s + received / _SLOWEST:
+            raise OSError("the peer is too slow")
+        deadline = time.monotonic() + silence_s
         while len(data) < size:
             connection.socket.settimeout(max(deadline - time.monotonic(), 0.001))
             part = connection.socket.recv(min(size - len(data), _CHUNK))
@@ -65,7 +132,7 @@ def server_context(tls: Tls | None) -> ssl.SSLContext | None:
     Raises:
         AnomapError: E200 when a file of it can't be used.
     """
-    return None if tls is None else _context(tls, _PatientContext(ssl.PROTOCOL_TLS_SERVER))
+    return None if tls is None else _context(tls, ssl.PROTOCOL_TLS_SERVER)
 
 
 def client_context(tls: Tls | None) -> ssl.SSLContext | None:
@@ -74,20 +141,11 @@ def client_context(tls: Tls | None) -> ssl.SSLContext | None:
     Raises:
         AnomapError: E200 when a file of it can't be used.
     """
-    return None if tls is None else _context(tls, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    return None if tls is None else _context(tls, ssl.PROTOCOL_TLS_CLIENT)
 
 
-class _PatientContext(ssl.SSLContext):
-    """Leaves the handshake to the first read, which is the association's own.
-
-    pynetdicom shakes hands where it accepts connections: one peer that says nothing would keep all others out.
-    """
-
-    def wrap_socket(self, *words: Any, **named: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(*words, **{**named, "do_handshake_on_connect": False})
-
-
-def _context(tls: Tls, context: ssl.SSLContext) -> ssl.SSLContext:
+def _context(tls: Tls, protocol: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # BCP 195, PS3.15 B.9
     context.verify_mode = ssl.CERT_REQUIRED
     try:

@@ -48,6 +48,8 @@ class Spool:
     def prepare(self) -> None:
         """Make the folders, for nobody else to read; remove images that a crash has left half-written.
 
+        Only for whoever holds the lock.
+
         Raises:
             AnomapError: E202 when the state folder can't be written.
         """
@@ -58,15 +60,20 @@ class Spool:
             for path in (self.root / "images").glob("*/.*.part"):
                 path.unlink()
 
-    def keep_results(self, folders: Collection[str]) -> None:
-        """Remove the results of runs that never came to their end; only while no worker runs.
+    def sweep(self, known: Collection[str]) -> int:
+        """Remove images and results that the job table doesn't know; how many.
+
+        A crash between the disk and the table leaves them, and nobody would ever come back to them. Their peers were
+        promised nothing.
 
         Args:
-            folders: Those to keep, relative to the state folder.
+            known: Paths below the state folder.
         """
-        for path in (self.root / "results").iterdir():
-            if path.relative_to(self.root).as_posix() not in folders:
-                shutil.rmtree(path, ignore_errors=True)
+        found = [path for kind in ("images/*/*.dcm", "results/*") for path in self.root.glob(kind)]
+        unknown = {path.relative_to(self.root).as_posix() for path in found} - set(known)
+        for relative in unknown:
+            self.remove(relative)
+        return len(unknown)
 
     def lock(self) -> IO[bytes]:
         """Make this process the only node of the state folder, until the file is closed or the process ends.
@@ -75,6 +82,7 @@ class Spool:
             AnomapError: E603 when another node has it; E202 when it can't be written.
         """
         with writing():
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = (self.root / "lock").open("wb")
         patience_until = time.monotonic() + 1.0  # `is_locked` of somebody else holds it for a moment
         while True:

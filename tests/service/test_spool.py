@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from anomap.errors import AnomapError
-from anomap.output import STAGING_PREFIX
 from anomap.service.spool import Spool, key_of
 from tests.service.clinic import ROOT
 
@@ -65,12 +64,13 @@ def test_a_full_disk_leaves_nothing_behind_and_keeps_what_was_there(spool):
 
 def test_a_start_removes_what_a_crash_has_left_and_nothing_else(spool):
     keep = ["images/a/b.dcm", "results/000001-1/result.json"]
-    for name in [*keep, "images/a/.0123.part", f"results/{STAGING_PREFIX}ab/x/sr.dcm"]:
+    left = ["images/a/.0123.part", "images/a/c.dcm", "results/000001-2/01-CT/sr.dcm"]
+    for name in [*keep, *left]:
         (spool.root / name).parent.mkdir(parents=True, exist_ok=True)
         (spool.root / name).write_bytes(b"x")
     spool.prepare()
+    assert spool.sweep(["images/a/b.dcm", "results/000001-1"]) == 2
     assert _files(spool) == keep
-    assert not (spool.root / f"results/{STAGING_PREFIX}ab").exists()
 
 
 def test_a_state_folder_that_cannot_be_made_is_named(tmp_path):
@@ -78,7 +78,7 @@ def test_a_state_folder_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(AnomapError, match="E202"):
         Spool(tmp_path / "file" / "state").prepare()
     with pytest.raises(AnomapError, match="E202"):
-        Spool(tmp_path / "nowhere").lock()
+        Spool(tmp_path / "file" / "state").lock()
 
 
 def test_only_one_process_has_the_folder(spool):
