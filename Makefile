@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+IMAGE  ?= anomap:latest
 APT    := $(shell [ "$$(id -u)" = 0 ] || echo sudo) apt-get
 
-.PHONY: help setup demo test test-fast test-gpu check tools docs bench quality bundle clean
+.PHONY: help setup demo test test-fast test-gpu check tools docs bench quality bundle image clean
 
 help:           ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -34,7 +35,7 @@ check: $(VENV)/.dev ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: $(VENV)/.dev tools check ## everything CI runs
+test: $(VENV)/.dev tools check ## what CI runs, but for the container image
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.dev ## unit tests only, first failure stops
@@ -42,6 +43,9 @@ test-fast: $(VENV)/.dev ## unit tests only, first failure stops
 
 test-gpu: $(VENV)/.dev ## the tests that need CUDA
 	$(BIN)/python -m pytest -m gpu
+
+image:          ## build the MAP container image with docker, podman or buildah (IMAGE=, ENGINE=, BUILD_OPTIONS=)
+	ENGINE="$(ENGINE)" container/build.sh $(IMAGE) $(BUILD_OPTIONS)
 
 docs: $(VENV)/.dev ## rewrite the generated pages under docs/
 	UPDATE_DOCS=1 $(BIN)/python -m pytest -q -k generated_page
