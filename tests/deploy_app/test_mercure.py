@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from anomap.errors import AnomapError
 from deploy_app.settings import Settings, read_settings
 
 CANARY = "ZZPHI^CANARY"
+DEPLOY = Path(__file__).parents[2] / "docs" / "deploy.md"
 
 
 def read(tmp_path: Path, *words: str, yaml: str = "", **more: str) -> Settings:
@@ -79,3 +81,12 @@ def test_a_task_that_cannot_be_read_is_refused(text, tmp_path):
     (tmp_path / "task.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(AnomapError, match=r"E200 task\.json"):
         read(tmp_path)
+
+
+def test_the_documented_module_has_settings_that_are_understood(tmp_path):
+    (block,) = re.findall(r"```json\n(.*?)```", DEPLOY.read_text(), re.DOTALL)
+    module = json.loads(block)["modules"]["anomap"]
+    task(tmp_path, {"module_name": "anomap", "module_config": module, "settings": module["settings"]})
+    assert read(tmp_path).config.outputs == ("sr", "seg", "pm")
+    (arguments,) = re.findall(r'"docker_arguments": ("\{.*?\}")`', DEPLOY.read_text())
+    assert json.loads(json.loads(arguments)) == {"read_only": True, "tmpfs": {"/tmp": ""}}
