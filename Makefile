@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 IMAGE  ?= anomap:latest
 APT    := $(shell [ "$$(id -u)" = 0 ] || echo sudo) apt-get
 
-.PHONY: help setup demo test test-fast test-gpu check tools docs bench quality bundle image clean
+.PHONY: help setup demo test test-fast test-gpu check tools docs bench quality bundle image image-test clean
 
 help:           ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -46,6 +46,12 @@ test-gpu: $(VENV)/.dev ## the tests that need CUDA
 
 image:          ## build the MAP container image with docker, podman or buildah (IMAGE=, ENGINE=, BUILD_OPTIONS=)
 	ENGINE="$(ENGINE)" container/build.sh $(IMAGE) $(BUILD_OPTIONS)
+
+image-test: $(VENV)/.dev tools ## build the image without a Docker daemon and run it in every way that is promised
+	@missing=; for program in buildah podman crun debootstrap; do \
+	  command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	  [ -z "$$missing" ] || { $(APT) update -q && $(APT) install -y --no-install-recommends $$missing; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m image tests/image
 
 docs: $(VENV)/.dev ## rewrite the generated pages under docs/
 	UPDATE_DOCS=1 $(BIN)/python -m pytest -q -k generated_page
