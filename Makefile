@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+IMAGE  ?= anomap:latest
 APT    := $(shell [ "$$(id -u)" = 0 ] || echo sudo) apt-get
 
-.PHONY: help setup demo test test-fast test-gpu check tools soak docs bench quality bundle clean
+.PHONY: help setup demo test test-fast test-gpu check tools soak docs bench quality bundle image image-test clean
 
 help:           ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -34,7 +35,7 @@ check: $(VENV)/.dev ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: $(VENV)/.dev tools check ## everything CI runs
+test: $(VENV)/.dev tools check ## what CI runs, but for the container image
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.dev ## unit tests only, first failure stops
@@ -45,6 +46,15 @@ test-gpu: $(VENV)/.dev ## the tests that need CUDA
 
 soak: $(VENV)/.dev ## 24 studies through the clinic node with kills at random; writes benchmarks/results/soak.json
 	SOAK_STUDIES=24 SOAK_KILLS=18 SOAK_JSON=benchmarks/results/soak.json $(BIN)/python -m pytest -q tests/clinic/test_soak.py
+
+image:          ## build the MAP container image with docker, podman or buildah (IMAGE=, ENGINE=, BUILD_OPTIONS=)
+	ENGINE="$(ENGINE)" container/build.sh $(IMAGE) $(BUILD_OPTIONS)
+
+image-test: $(VENV)/.dev tools ## build the image without a Docker daemon and run it in every way that is promised
+	@missing=; for program in buildah podman crun debootstrap; do \
+	  command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	  [ -z "$$missing" ] || { $(APT) update -q && $(APT) install -y --no-install-recommends $$missing; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m image tests/image
 
 docs: $(VENV)/.dev ## rewrite the generated pages under docs/
 	UPDATE_DOCS=1 $(BIN)/python -m pytest -q -k generated_page

@@ -182,7 +182,7 @@ def _visible(output: Path) -> list[Path]:
 
 
 def _former(output: Path) -> list[str] | None:
-    """Names an earlier result of anomap gave its entries in `output`, or None when there is no such result."""
+    """Names of what an earlier result of anomap put into `output`, or None when there is no such result."""
     path = output / RESULT
     try:
         if path.is_symlink() or path.stat().st_size > _MAX_RESULT_BYTES:
@@ -191,9 +191,14 @@ def _former(output: Path) -> list[str] | None:
         if not str(content["schema"]).startswith("anomap.result/"):
             return None
         names = [str(entry["folder"]) for entry in content["series"] if entry.get("folder")]
+        flat = content.get("layout") == "flat"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return [name for name in names if name == Path(name).name and not name.startswith(".")]
+    names = [name for name in names if name == Path(name).name and not name.startswith(".")]
+    if flat:  # the names are the beginnings of file names (`anomap.layout`)
+        beginnings = tuple(f"{name}_" for name in names)
+        return [entry.name for entry in _visible(output) if entry.name.startswith(beginnings)]
+    return names
 
 
 def _require_result(folder: Path) -> None:

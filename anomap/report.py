@@ -144,7 +144,7 @@ def study_result(
         identified: Write file names in clear.
     """
     verdict = study_verdict(entries)
-    worst = next((entry for entry in entries if entry["verdict"] == verdict), None)
+    worst = next((entry for entry in entries if _weight(entry) == verdict), None)
     reasons = worst["reasons"] if worst else []
     return {
         **_head("study", status),
@@ -179,8 +179,12 @@ def skipped_entry(item: Skipped, *, identified: bool = False) -> Json:
 
 def study_verdict(entries: Sequence[Json]) -> Verdict | None:
     """The gravest verdict of all series; REVIEW at least when one could not be analysed; None without series."""
-    verdicts = [Verdict(entry["verdict"]) if entry["verdict"] else Verdict.REVIEW for entry in entries]
-    return max(verdicts, key=_GRAVITY.index) if verdicts else None
+    return max(map(_weight, entries), key=_GRAVITY.index, default=None)
+
+
+def _weight(entry: Json) -> Verdict:
+    """What a series counts as in the verdict of its study."""
+    return Verdict(entry["verdict"]) if entry["verdict"] else Verdict.REVIEW
 
 
 def output_entry(path: Path, sop_class_uid: str | None) -> Json:

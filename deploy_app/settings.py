@@ -1,7 +1,7 @@
 """Where input, output, models and settings come from: options, then the environment, then defaults.
 
-A MAP container gets its folders by ``HOLOSCAN_*`` variables, a mercure module by ``MERCURE_*``; on a desk one gives
-``-i``, ``-o`` and ``-m``.
+A MAP container gets its folders by ``HOLOSCAN_*`` variables, a Mercure module by ``MERCURE_*`` and settings in
+``task.json``; on a desk one gives ``-i``, ``-o`` and ``-m``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -19,10 +19,13 @@ from anomap import NOT_A_DIAGNOSIS
 from anomap.cli import model_folder
 from anomap.config import AnalyzeConfig
 from anomap.errors import AnomapError
+from deploy_app import mercure
+
+Layout = Literal["nested", "flat"]
 
 APP_YAML = Path(__file__).with_name("app.yaml")
 LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "OFF")
-_KNOWN = {"application", "resources", "timeout_s", "analyze"}
+_KNOWN = {"application", "resources", "timeout_s", "layout", "analyze"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class Settings:
         config: What to do.
         timeout_s: Seconds for the whole study; None: no limit.
         log_level: Of Holoscan.
+        layout: Of the output: a folder for every series, or all files at the top (`anomap.layout`).
     """
 
     source: Path
@@ -42,6 +46,7 @@ class Settings:
     config: AnalyzeConfig
     timeout_s: float | None
     log_level: str
+    layout: Layout = "nested"
 
 
 def read_settings(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -53,15 +58,21 @@ def read_settings(words: Sequence[str], environment: Mapping[str, str] = os.envi
     """
     options = _parser().parse_args(words)
     file = options.config or environment.get("HOLOSCAN_CONFIG_PATH")
-    content = _read_yaml(Path(file) if file else APP_YAML)
+    content = read_yaml(Path(file) if file else APP_YAML)
     timeout = options.timeout if options.timeout is not None else _number(content.get("timeout_s", 0), "timeout_s")
+    source = _required(options.input, environment, "input", "HOLOSCAN_INPUT_PATH", "MERCURE_IN_DIR")
+    output = _required(options.output, environment, "output", "HOLOSCAN_OUTPUT_PATH", "MERCURE_OUT_DIR")
+    config = AnalyzeConfig.from_dict(content.get("analyze") or {})
+    if mercure.names(environment, "MERCURE_IN_DIR", source):
+        config = AnalyzeConfig.from_dict({**config.as_dict(), **mercure.task_settings(source)})
     return Settings(
-        source=_required(options.input, environment, "input", "HOLOSCAN_INPUT_PATH", "MERCURE_IN_DIR"),
-        output=_required(options.output, environment, "output", "HOLOSCAN_OUTPUT_PATH", "MERCURE_OUT_DIR"),
+        source=source,
+        output=output,
         models=_given(options.model, environment, "HOLOSCAN_MODEL_PATH", "ANOMAP_MODELS") or model_folder(None),
-        config=AnalyzeConfig.from_dict(content.get("analyze") or {}),
+        config=config,
         timeout_s=timeout or None,
         log_level=options.log_level,
+        layout=_layout(content.get("layout", "auto"), flat=mercure.names(environment, "MERCURE_OUT_DIR", output)),
     )
 
 
@@ -93,8 +104,12 @@ def _required(option: Path | None, environment: Mapping[str, str], name: str, *v
     return path
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """A settings file. Holoscan itself would go on with defaults when a file is malformed."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a settings file. Holoscan itself would go on with defaults when a file is malformed.
+
+    Raises:
+        AnomapError: E200 when it can't be read, is no YAML, or holds a section that isn't known.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError) as error:
@@ -106,6 +121,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not set(content) <= _KNOWN:
         raise AnomapError("E200", f"the settings {path.name} may hold {', '.join(sorted(_KNOWN))}, nothing else")
     return content
+
+
+def _layout(value: Any, *, flat: bool) -> Layout:
+    """The stated layout; "auto" is what the host that named the output wants."""
+    if value == "auto":
+        return "flat" if flat else "nested"
+    if value not in ("nested", "flat"):
+        raise AnomapError("E200", f"layout must be auto, nested or flat, got {value!r}")
+    return "flat" if value == "flat" else "nested"
 
 
 def _number(value: Any, name: str) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 
 from anomap.console import begin, print_error, print_result
 from anomap.errors import CODES, AnomapError, ExitStatus
+from anomap.layout import flatten
 from anomap.output import RESULT, staged
 from deploy_app.settings import Settings, read_settings
 
@@ -58,7 +59,8 @@ def supervise(settings: Settings, command: Command | None = None) -> dict[str, A
     build = command or child_command
     with staged(settings.output, overwrite=settings.config.overwrite) as folder:
         status = _run(build(settings, folder), settings)
-        return _checked(folder, status)
+        content = _checked(folder, status)
+        return flatten(folder) if settings.layout == "flat" else content
 
 
 def child_command(settings: Settings, folder: Path) -> list[str]:

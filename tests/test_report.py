@@ -65,6 +65,16 @@ def test_a_study_follows_the_schema():
     _valid(_study(entries, [Skipped(name="a.dcm", code="E110", reason="a localizer")]))
 
 
+def test_a_series_that_failed_gives_the_study_its_reason():
+    """The verdict of the study is REVIEW because of it, so people must read why."""
+    failed = refused_result(made_analysis().series, AnomapError("E114", "no body in it"), "unusable", None)
+    fine = series_result(made_analysis(verdict=Verdict.PASS))
+    content = _valid(_study([study_entry("01-CT-0badcafe", fine), study_entry("02-CT-0badcafe", failed)]))
+    assert content["verdict"] == Verdict.REVIEW
+    assert content["reasons"] == [{"code": "E114", "text": "no body in it"}]
+    assert "REVIEW. no body in it" in content["__mercure_notification"]["text"]
+
+
 @pytest.mark.parametrize("code", ["E100", "E202", "E301", "E402", "E500"])
 def test_a_failed_run_follows_the_schema(code):
     assert _valid(failure_result(AnomapError(code, "what happened")))["error"]["code"] == code

@@ -98,21 +98,22 @@ def test_the_application_gives_the_overlays_of_the_command_line(both):
 
 
 @pytest.mark.parametrize(
-    ("variables", "taken"),
+    ("variables", "flat"),
     [
-        (("HOLOSCAN_INPUT_PATH", "HOLOSCAN_OUTPUT_PATH", "HOLOSCAN_MODEL_PATH"), {}),
-        (("MERCURE_IN_DIR", "MERCURE_OUT_DIR", "ANOMAP_MODELS"), {}),
+        (("HOLOSCAN_INPUT_PATH", "HOLOSCAN_OUTPUT_PATH", "HOLOSCAN_MODEL_PATH"), False),
+        (("MERCURE_IN_DIR", "MERCURE_OUT_DIR", "ANOMAP_MODELS"), True),
     ],
     ids=["holoscan", "mercure"],
 )
-def test_folders_by_environment(variables, taken, study, toy_models, settings, tmp_path):
+def test_folders_by_environment(variables, flat, study, toy_models, settings, tmp_path):
     output = tmp_path / "out"
     output.mkdir()  # containers find their output folder mounted
     values = dict(zip(variables, (study / "dx", output, toy_models), strict=True))
     run = start(HOLOSCAN_CONFIG_PATH=settings, **values)
     assert run.returncode == 0, run.stderr[-3000:]
     assert json.loads((output / "result.json").read_text())["status"] == "complete"
-    assert len(folders(output)) == 2
+    assert len(folders(output)) == (0 if flat else 2)
+    assert len(list(output.glob("*_sr.dcm" if flat else "*/sr.dcm"))) == 2
 
 
 def test_nothing_to_analyse_is_no_success(toy_models, tmp_path):
