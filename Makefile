@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 IMAGE  ?= anomap:latest
 APT    := $(shell [ "$$(id -u)" = 0 ] || echo sudo) apt-get
 
-.PHONY: help setup demo test test-fast test-gpu check tools soak docs bench quality bundle image image-test clean
+.PHONY: help setup demo test test-fast test-gpu check tools clinic-test soak docs bench quality bundle image image-test clean
 
 help:           ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -26,9 +26,10 @@ $(VENV)/.dev: $(VENV)/.core
 demo: $(VENV)/.core ## analyse a real CT image and a radiograph phantom with the embedded models
 	$(BIN)/anomap demo demo_output --overwrite
 
-tools:          ## the DICOM validators that the tests use (Debian packages)
-	@command -v dciodvfy >/dev/null && command -v dsrdump >/dev/null || \
-	  { $(APT) update -q && $(APT) install -y --no-install-recommends dicom3tools dcmtk; }
+tools:          ## the programs that the tests use: DICOM validators, Orthanc ... (Debian packages)
+	@( for program in dciodvfy dsrdump Orthanc curl jq systemd-analyze; do command -v $$program || exit 1; done; \
+	  ls /usr/lib/orthanc/libOrthancDicomWeb.so* ) >/dev/null 2>&1 || { $(APT) update -q && \
+	  $(APT) install -y --no-install-recommends dicom3tools dcmtk orthanc orthanc-dicomweb curl jq systemd; }
 
 check: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check .
@@ -40,6 +41,9 @@ test: $(VENV)/.dev tools check ## what CI runs, but for the container image
 
 test-fast: $(VENV)/.dev ## unit tests only, first failure stops
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -q --ignore tests/integration --ignore tests/deploy_app
+
+clinic-test: $(VENV)/.dev tools ## the clinic node beside a real Orthanc
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/service tests/clinic
 
 test-gpu: $(VENV)/.dev ## the tests that need CUDA
 	$(BIN)/python -m pytest -m gpu

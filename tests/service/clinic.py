@@ -282,7 +282,13 @@ def dicom_archive(orthanc: Orthanc, **more: Any) -> dict[str, Any]:
 
 
 def _toml(table: dict[str, Any]) -> list[str]:
-    return [f"{name} = {json.dumps(value)}" for name, value in table.items()]  # JSON's scalars and lists are TOML's
+    return [f"{name} = {_toml_value(value)}" for name, value in table.items()]
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(_toml(value)) + "}"
+    return json.dumps(value)  # JSON's scalars and lists are TOML's
 
 
 def _read(path: Path) -> str:
