@@ -46,7 +46,7 @@ class DicomArchive:
         """An association for objects of some SOP classes.
 
         Raises:
-            AnomapError: E600 when there is none.
+            AnomapError: E600 when there is none, E601 when the archive accepts none of the classes.
         """
         entity = AE(ae_title=self.ae_title)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = self.destination.timeout_s
@@ -60,6 +60,9 @@ class DicomArchive:
         except (OSError, ssl.SSLError) as error:
             raise AnomapError("E600", f"no association ({type(error).__name__})") from None
         if not association.is_established:
+            unknown = [UID(context.abstract_syntax).name for context in association.rejected_contexts]
+            if unknown:  # not one of them was accepted: pynetdicom has ended the association itself
+                raise AnomapError("E601", f"the archive doesn't accept {', '.join(unknown)}")
             how = "rejects the association" if association.is_rejected else "gives no association"
             raise AnomapError("E600", f"the archive {how}")
         try:
@@ -82,7 +85,8 @@ class DicomArchive:
         status = answer.get("Status")
         if status is None:
             raise AnomapError("E600", "the archive didn't answer")
-        if status != 0x0000 and status & 0xF000 != 0xB000:  # Bxxx: stored, with a warning
+        # Bxxx: stored, with a warning. 0111: it has an object of that UID; ours are the same whenever they are sent.
+        if status not in (0x0000, 0x0111) and status & 0xF000 != 0xB000:
             raise AnomapError("E601", f"the archive answered with status 0x{status:04X}")
 
     def ask(self, transaction_uid: str, objects: Sequence[tuple[str, str]]) -> None:
@@ -93,7 +97,7 @@ class DicomArchive:
             objects: (SOP Class UID, SOP Instance UID) of each.
 
         Raises:
-            AnomapError: E600 or E602 when it can't be asked.
+            AnomapError: E600, E601 or E602 when it can't be asked.
         """
         request = Dataset()
         request.TransactionUID = transaction_uid
@@ -103,8 +107,6 @@ class DicomArchive:
             item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
             request.ReferencedSOPSequence.append(item)
         with self.session([StorageCommitmentPushModel]) as association:
-            if not association.accepted_contexts:
-                raise AnomapError("E602", "the archive gives no storage commitment")
             answer, _ = association.send_n_action(
                 request, _REQUEST_COMMITMENT, StorageCommitmentPushModel, _COMMITMENT_INSTANCE
             )
@@ -142,7 +144,8 @@ class WebArchive:
         if destination.authority is not None:
             http.verify = str(destination.authority)
         if destination.password_file is not None:
-            http.auth = (destination.user, secret(destination.password_file))
+            words = destination.user, secret(destination.password_file)
+            http.auth = requests.auth.HTTPBasicAuth(*(word.encode() for word in words))  # UTF-8: RFC 7617
         if destination.token_file is not None:
             http.headers["Authorization"] = f"Bearer {secret(destination.token_file)}"
         http.request = _with_time_limit(http.request, destination.timeout_s)  # type: ignore[method-assign]
@@ -177,14 +180,17 @@ class WebArchive:
                 study_instance_uid=study_uid, search_filters={"SOPInstanceUID": uid}
             )
         # An archive may ignore a filter and give the whole study: only the object itself counts.
-        return any(uid in item.get("00080018", {}).get("Value", []) for item in found)
+        try:
+            return any(uid in item.get("00080018", {}).get("Value", []) for item in found)
+        except (AttributeError, TypeError):
+            raise AnomapError("E602", "the archive's answer is no list of objects") from None
 
 
 def _with_time_limit(request: Any, seconds: float) -> Any:
     """Requests waits for ever unless every call says otherwise."""
 
     def limited(*words: Any, **named: Any) -> Any:
-        return request(*words, **{"timeout": seconds, **named})
+        return request(*words, **{**named, "timeout": seconds})  # the client passes a None of its own
 
     return limited
 

@@ -69,15 +69,18 @@ class Status:
         spool, database = open_state(config.state)
         table = Jobs(database, "", config.work.quiet_s)
         now = time.time()
-        wanted = [self.retry] if self.retry is not None else []
+        if self.retry is not None:
+            print_line(f"job {self.retry}: {table.retry(self.retry, now)}")
         if self.retry_all:
-            wanted += [job["id"] for job in jobs(database, 10**6, (JobState.FAILED,))]
-        for job in wanted:
-            print_line(f"job {job}: {table.retry(job, now)}")
+            for job in jobs(database, 10**6, (JobState.FAILED,)):
+                try:
+                    print_line(f"job {job['id']}: {table.retry(job['id'], now)}")
+                except AnomapError as error:  # it has a successor, which is as good
+                    print_line(f"job {job['id']}: {error.message}")
         if self.discard is not None:
             table.discard(self.discard, now)
             print_line(f"job {self.discard}: discarded")
-        if wanted or self.discard is not None:
+        if self.retry is not None or self.retry_all or self.discard is not None:
             return ExitStatus.OK
         content = snapshot(spool, database, self.limit)
         if self.check:

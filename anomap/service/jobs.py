@@ -290,7 +290,7 @@ class Jobs:
             AnomapError: E605 when there is no such job, it is in no such state, or a newer one has taken its place.
         """
         with self.database.transaction() as connection:
-            row = connection.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
+            row = _job(connection, job)
             if row is None or row["state"] not in _CLOSED:
                 raise AnomapError("E605", f"there is no job {job} that has failed")
             if _newer(connection, row):
@@ -314,7 +314,7 @@ class Jobs:
             AnomapError: E605 when there is no such job, or it is done already.
         """
         with self.database.transaction() as connection:
-            row = connection.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
+            row = _job(connection, job)
             if row is None or row["state"] in (JobState.DONE, JobState.SUPERSEDED, JobState.DISCARDED):
                 raise AnomapError("E605", f"there is no job {job} that could be discarded")
             connection.execute(
@@ -343,6 +343,12 @@ def _last_job(connection: sqlite3.Connection, series_key: str) -> sqlite3.Row | 
         "SELECT * FROM jobs WHERE series_key = ? ORDER BY id DESC LIMIT 1", (series_key,)
     ).fetchone()
     return row
+
+
+def _job(connection: sqlite3.Connection, job: int) -> sqlite3.Row | None:
+    """The row of a job whose number a person has given; SQLite knows no number beyond 63 bits."""
+    found: sqlite3.Row | None = connection.execute("SELECT * FROM jobs WHERE id = ?", (min(job, 2**63 - 1),)).fetchone()
+    return found
 
 
 def _held(connection: sqlite3.Connection, lease: Lease) -> sqlite3.Row | None:

@@ -74,6 +74,8 @@ def jobs(database: Database, limit: int, states: tuple[JobState, ...] = STATES) 
 
 def previews(spool: Spool, database: Database, job: int) -> list[Path]:
     """The preview images of a job's result, one a series."""
+    if job >= 2**63:  # SQLite counts no further
+        return []
     row = database.connection.execute("SELECT folder FROM jobs WHERE id = ?", (job,)).fetchone()
     if row is None or row["folder"] is None:
         return []

@@ -55,6 +55,10 @@ def create_app(spool: Spool, database: Database, alive: Callable[[], bool]) -> F
             abort(404)
         return send_file(found[number], mimetype="image/png")
 
+    @app.get("/favicon.ico")
+    def icon() -> tuple[str, int]:
+        return "", 204  # browsers ask for one, and complain in their console when there is none
+
     @app.get("/status.json")
     def status() -> Response:
         return jsonify(snapshot(spool, database))

@@ -118,8 +118,8 @@ class Archive:
     """
 
     def __init__(self, classes: tuple[str, ...] = (BASIC_TEXT_SR,), syntaxes: list[str] | None = None) -> None:
-        self.port, self.stored, self.answer = free_port(), [], 0x0000
-        self.aborts = False
+        self.port, self.answer = free_port(), 0x0000
+        self.aborts, self.context = False, None  # or an ssl.SSLContext
         self._entity = AE(ae_title="PACS")
         self._entity.require_called_aet = True
         for name in (*classes, "1.2.840.10008.1.1"):
@@ -136,7 +136,10 @@ class Archive:
     def listening(self) -> Iterator[Archive]:
         """While it is there."""
         server = self._entity.start_server(
-            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+            ("127.0.0.1", self.port),
+            block=False,
+            evt_handlers=[(evt.EVT_C_STORE, self._store)],
+            ssl_context=self.context,
         )
         try:
             yield self
