@@ -27,9 +27,9 @@ demo: $(VENV)/.core ## analyse a real CT image and a radiograph phantom with the
 	$(BIN)/anomap demo demo_output --overwrite
 
 tools:          ## the programs that the tests use: DICOM validators, Orthanc ... (Debian packages)
-	@( for program in dciodvfy dsrdump Orthanc curl jq systemd-analyze; do command -v $$program || exit 1; done; \
+	@( for program in dciodvfy dsrdump Orthanc chromium curl jq systemd-analyze; do command -v $$program || exit 1; done; \
 	  ls /usr/lib/orthanc/libOrthancDicomWeb.so* ) >/dev/null 2>&1 || { $(APT) update -q && \
-	  $(APT) install -y --no-install-recommends dicom3tools dcmtk orthanc orthanc-dicomweb curl jq systemd; }
+	  $(APT) install -y --no-install-recommends dicom3tools dcmtk orthanc orthanc-dicomweb chromium curl jq systemd; }
 
 check: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check .
@@ -40,7 +40,7 @@ test: $(VENV)/.dev tools check ## what CI runs, but for the container image
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.dev ## unit tests only, first failure stops
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -q --ignore tests/integration --ignore tests/deploy_app
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -q --ignore tests/integration --ignore tests/deploy_app --ignore tests/clinic
 
 clinic-test: $(VENV)/.dev tools ## the clinic node beside a real Orthanc
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/service tests/clinic
