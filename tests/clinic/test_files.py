@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
+from anomap import __version__
 from anomap.config import AnalyzeConfig
 from anomap.service.settings import ServiceConfig, read_config
 from tests.clinic.shipped import PASSWORD, SHIPPED
@@ -106,12 +107,13 @@ def test_the_compose_file_agrees_with_the_files_it_mounts():
     services, node = content["services"], read_config(SHIPPED / "compose.toml")
     anomap, archive, (place,) = services["anomap"], services["orthanc"], node.destination
     mounted = dict(volume.split(":")[:2] for service in services.values() for volume in service["volumes"])
-    theirs = {"./users", "./tls.pem"}
+    theirs = {"./users", "./tls.pem", "./state"}
     for source, target in mounted.items():
         assert source in content["volumes"] or source in theirs or (SHIPPED / source).is_file(), source
         assert target.startswith("/")
     assert mounted["./compose.toml"] == anomap["command"][-1]
-    assert mounted["anomap-state"] == str(node.state)
+    assert mounted["./state"] == str(node.state)
+    assert anomap["environment"]["ANOMAP_SERVE_CONFIG"] == mounted["./compose.toml"]
     assert mounted["orthanc-db"] == orthanc()["StorageDirectory"] == orthanc()["IndexDirectory"]
     assert mounted["./route.lua"] in orthanc()["LuaScripts"]
     assert str(place.password_file) == "/run/secrets/" + anomap["secrets"][0]
@@ -127,6 +129,11 @@ def test_the_compose_file_agrees_with_the_files_it_mounts():
     assert (anomap["read_only"], anomap["cap_drop"], anomap["tmpfs"]) == (True, ["ALL"], ["/tmp"])
     assert anomap["security_opt"] == ["no-new-privileges:true"]
     assert "ports" not in anomap
+    image = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"HEALTHCHECK .* CMD (.*)", image)[1] == json.dumps(anomap["healthcheck"]["test"][1:])
+    assert anomap["image"] == f"anomap:{__version__}"
+    for path in ("docs/clinic.md", "docs/clinic/docker-compose.yml"):
+        assert re.search(r"USER (\d+):", image)[1] in (ROOT / path).read_text()
     for service in services.values():
         assert not re.match(r"[^/]*[.:][^/]*/", service["image"]), "sites choose their registry themselves"
 
