@@ -115,6 +115,14 @@ def test_images_in_a_pause_between_attempts_postpone_the_next(state):
     assert state.jobs.lease(115.0, 60).attempt == 2
 
 
+def test_images_in_a_long_pause_do_not_shorten_it(state):
+    state.jobs.retry_later(state.running(), 101.0, 100.0, DEAD)
+    state.jobs.receive(image("1.2.3.2"), 105.0)
+    state.jobs.promote(200.9)
+    assert state.states() == ["receiving"]
+    assert state.jobs.promote(201.0) == 1
+
+
 @pytest.mark.parametrize("how", ["release", "retry_later", "fail", "refuse", "expire", "recover"])
 def test_a_run_that_ends_without_result_gives_way_to_its_successor(state, how):
     lease = state.running()
@@ -260,6 +268,27 @@ def test_no_old_job_is_retried_over_a_newer_one(state):
         state.jobs.retry(lease.job, 103.0)
     state.jobs.discard(2, 104.0)
     assert state.jobs.retry(lease.job, 105.0) is JobState.READY
+
+
+def _retried_below_a_discarded_one(state):
+    """Job 1 waits again, job 2 of the same series is discarded."""
+    _failed(state)
+    state.jobs.receive(image("1.2.3.1"), 102.0)
+    state.jobs.discard(2, 103.0)
+    state.jobs.retry(1, 104.0)
+    assert state.states() == ["ready", "discarded"]
+
+
+def test_of_two_retried_jobs_of_a_series_the_newer_is_enough(state):
+    _retried_below_a_discarded_one(state)
+    assert state.jobs.retry(2, 105.0) is JobState.READY
+    assert state.states() == ["superseded", "ready"]
+
+
+def test_new_images_take_the_place_of_a_retried_job_below_a_discarded_one(state):
+    _retried_below_a_discarded_one(state)
+    state.jobs.receive(image("1.2.3.2"), 105.0)
+    assert state.states() == ["superseded", "discarded", "receiving"]
 
 
 @pytest.mark.parametrize("job", [0, 1, 2, -1])
