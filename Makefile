@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 APT    := $(shell [ "$$(id -u)" = 0 ] || echo sudo) apt-get
 
-.PHONY: help setup demo test test-fast test-gpu check tools docs bench quality bundle clean
+.PHONY: help setup demo test test-fast test-gpu check tools docs bench faults quality bundle clean
 
 help:           ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -48,6 +48,9 @@ docs: $(VENV)/.dev ## rewrite the generated pages under docs/
 
 bench: $(VENV)/.dev ## seconds per stage; writes benchmarks/results/<device>.json
 	$(BIN)/python benchmarks/speed.py
+
+faults: $(VENV)/.dev tools ## bad input, hostile peers, crashes; writes benchmarks/results/faults.json
+	OMP_NUM_THREADS=1 FAULTS_JSON=benchmarks/results/faults.json $(BIN)/python -m pytest -q tests/clinic
 
 quality: $(VENV)/.dev ## AUROC tables of the shipped models (needs ../shared/data)
 	$(BIN)/python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr
