@@ -56,7 +56,8 @@ class Sent:
 
 @pytest.fixture(scope="module")
 def node(toy_models, tmp_path_factory) -> Iterator[Node]:
-    with clinic(tmp_path_factory.mktemp("node"), toy_models, analysis={"steps": 0}, work={"quiet_s": 1.0}) as one:
+    quick = {"steps": 0, "outputs": ["sr", "pm"]}
+    with clinic(tmp_path_factory.mktemp("node"), toy_models, analysis=quick) as one:
         yield one
 
 
@@ -101,7 +102,7 @@ def test_a_bad_file_is_refused_in_one_line_or_analysed_right(case, inputs, toy_m
     before = _contents(inputs[case.name])
     peak = memory_kb()
     words = ["analyze", str(inputs[case.name]), str(tmp_path / "out"), "--models", str(toy_models), "--steps", "0"]
-    status = cli.main(words)
+    status = cli.main([*words, "--outputs", "sr", "pm"])
     said = capfd.readouterr()
     codes = _codes(tmp_path / "out")
     content = json.loads((tmp_path / "out" / "result.json").read_text())
