@@ -1,6 +1,6 @@
 """What every fault did, kept for the report: ``make faults`` writes it to ``benchmarks/results/faults.json``.
 
-A test of the matrix carries ``@pytest.mark.fault(row, what, expected)`` and says with ``seen`` what happened. The notes
+Row 0 is the load test. A test of the matrix carries ``@pytest.mark.fault(row, what, expected)`` and says with ``seen`` what happened. The notes
 travel with pytest's own reports, so that it works with any number of processes.
 """
 
