@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 IMAGE  ?= anomap:latest
 APT    := $(shell [ "$$(id -u)" = 0 ] || echo sudo) apt-get
 
-.PHONY: help setup demo test test-fast test-gpu check tools clinic-test soak docs bench quality bundle image image-test clean
+.PHONY: help setup demo test test-fast test-gpu check tools clinic-test soak docs bench faults quality bundle image image-test clean
 
 help:           ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -65,6 +65,9 @@ docs: $(VENV)/.dev ## rewrite the generated pages under docs/
 
 bench: $(VENV)/.dev ## seconds per stage; writes benchmarks/results/<device>.json
 	$(BIN)/python benchmarks/speed.py
+
+faults: $(VENV)/.dev tools ## bad input, hostile peers, crashes; writes benchmarks/results/faults.json
+	OMP_NUM_THREADS=1 FAULTS_JSON=benchmarks/results/faults.json $(BIN)/python -m pytest -q tests/clinic
 
 quality: $(VENV)/.dev ## AUROC tables of the shipped models (needs ../shared/data)
 	$(BIN)/python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr

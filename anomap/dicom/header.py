@@ -16,7 +16,7 @@ from typing import Any
 
 from pydicom import config, dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
@@ -34,6 +34,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     SecondaryCaptureImageStorage,
 )
+from pydicom.valuerep import PersonName
 
 from anomap.errors import AnomapError
 
@@ -205,9 +206,11 @@ def _settle(dataset: Dataset, depth: int) -> int:
     dropped = 0
     for tag in list(dataset.keys()):
         try:
+            found = dataset.get_item(tag)
             element = dataset[tag]
             if element.VR == "PN":
                 str(element.value)  # names are decoded on first use
+                _keep_bytes(element, found)
             usable = _of_its_kind(element)
         except RecursionError:
             raise
@@ -222,6 +225,12 @@ def _settle(dataset: Dataset, depth: int) -> int:
     if depth == 0:
         _drop_impossible_spacing(dataset)
     return dropped
+
+
+def _keep_bytes(element: DataElement, found: Any) -> None:
+    """Let a name be written as it came. pydicom forgets empty groups, last escapes, and bytes it could not decode."""
+    if isinstance(element.value, PersonName) and isinstance(found, RawDataElement) and found.value:
+        element.value.original_string = found.value.rstrip(b"\0 ")
 
 
 def _of_its_kind(element: DataElement) -> bool:

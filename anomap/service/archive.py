@@ -46,7 +46,7 @@ class DicomArchive:
         """An association for objects of some SOP classes.
 
         Raises:
-            AnomapError: E600 when there is none, E601 when the archive accepts none of the classes.
+            AnomapError: E600 when there is none; E601 when the archive accepts none of the SOP classes.
         """
         entity = AE(ae_title=self.ae_title)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = self.destination.timeout_s
@@ -60,9 +60,9 @@ class DicomArchive:
         except (OSError, ssl.SSLError) as error:
             raise AnomapError("E600", f"no association ({type(error).__name__})") from None
         if not association.is_established:
-            unknown = [UID(context.abstract_syntax).name for context in association.rejected_contexts]
-            if unknown:  # not one of them was accepted: pynetdicom has ended the association itself
-                raise AnomapError("E601", f"the archive doesn't accept {', '.join(unknown)}")
+            if association.rejected_contexts:  # pynetdicom aborts when none is accepted
+                names = sorted({UID(context.abstract_syntax).name for context in association.rejected_contexts})
+                raise AnomapError("E601", f"the archive doesn't accept {', '.join(names)}")
             how = "rejects the association" if association.is_rejected else "gives no association"
             raise AnomapError("E600", f"the archive {how}")
         try:

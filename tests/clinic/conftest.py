@@ -1,7 +1,7 @@
 """What every fault did, kept for the report: ``make faults`` writes it to ``benchmarks/results/faults.json``.
 
-A test of the matrix carries ``@pytest.mark.fault(row, what, expected)`` and says with ``seen`` what happened. The notes
-travel with pytest's own reports, so that it works with any number of processes.
+A test of the matrix carries ``@pytest.mark.fault(row, what, expected)`` and says with ``seen`` what happened. Row 0 is
+the load test. The notes travel with pytest's own reports, so that it works with any number of processes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     content = {
         "format": FORMAT,
         "machine": describe_machine("cpu", ROOT),
-        "rows_executed": ROWS - len(missing),
+        "rows": ROWS,
         "rows_missing": missing,
         "faults": len(entries),
         "failed": len([entry for entry in entries if not entry["passed"]]),

@@ -41,8 +41,9 @@ def threads(node: Node) -> int:
 
 
 def files(node: Node) -> list[str]:
-    """Everything below the state folder and beside it, relative to the node's folder."""
-    return sorted(path.relative_to(node.folder).as_posix() for path in node.folder.rglob("*") if path.is_file())
+    """Names below the node's folder, without results: another job may just be writing some."""
+    found = [path.relative_to(node.folder) for path in node.folder.rglob("*")]
+    return sorted(path.as_posix() for path in found if "results" not in path.parts and path.name[:7] != "node.db")
 
 
 def counter(node: Node, metric: str) -> dict[str, float]:

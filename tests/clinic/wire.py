@@ -9,10 +9,12 @@ import socket
 import ssl
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -48,7 +50,10 @@ def part10(path: Path) -> Part10:
     content = path.read_bytes()
     start = 128 + 4 + 12 + int(meta.FileMetaInformationGroupLength)
     syntax = str(meta.get("TransferSyntaxUID", ExplicitVRLittleEndian))
-    return Part10(str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID), syntax, content[start:])
+    uid = str(meta.MediaStorageSOPInstanceUID)
+    with suppress(Exception):  # senders name what the data set says, where it can be read
+        uid = str(dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+    return Part10(str(meta.MediaStorageSOPClassUID), uid, syntax, content[start:])
 
 
 def pdu(kind: int, body: bytes) -> bytes:
