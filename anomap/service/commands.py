@@ -61,9 +61,10 @@ class Status:
 
     def run(self) -> int:
         """Do it; the exit status."""
-        from anomap.service.jobs import Jobs, JobState
+        from anomap.service.jobs import Jobs
         from anomap.service.settings import read_config
         from anomap.service.status import jobs, open_state, snapshot
+        from anomap.service.types import JobState
 
         config = read_config(self.settings)
         spool, database = open_state(config.state)

@@ -7,11 +7,12 @@ import threading
 import time
 
 from anomap.service.database import Database
-from anomap.service.jobs import OPEN, Jobs
+from anomap.service.jobs import Jobs
 from anomap.service.log import log, log_failure
 from anomap.service.pool import POLL_S
 from anomap.service.settings import Disk
 from anomap.service.spool import Spool
+from anomap.service.types import OPEN
 
 _CLEAN_EVERY_S = 600.0
 _DAY_S = 86400.0

@@ -12,39 +12,13 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from anomap.errors import AnomapError
 from anomap.service.database import Database
-from anomap.service.jobs import JobState, backoff_s
+from anomap.service.jobs import backoff_s
+from anomap.service.types import Item, JobState
 
 _AT_A_TIME = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One object for one archive.
-
-    Attributes:
-        id: Of the row.
-        job: Its job.
-        uid, sop_class: Of the object.
-        study_uid: Of the study it belongs to.
-        path: Below the state folder.
-        attempts: So far.
-        sent_at: When the archive took it, if it did.
-        transaction_uid: Of the storage commitment asked for.
-    """
-
-    id: int
-    job: int
-    uid: str
-    sop_class: str
-    study_uid: str
-    path: str
-    attempts: int
-    sent_at: float | None
-    transaction_uid: str | None
 
 
 class Outbox:

@@ -21,10 +21,11 @@ from anomap.config import AnalyzeConfig
 from anomap.errors import CODES, AnomapError, ExitStatus
 from anomap.output import RESULT, as_error
 from anomap.service.database import Database
-from anomap.service.jobs import Jobs, JobState, Lease, Output, backoff_s
+from anomap.service.jobs import Jobs, backoff_s
 from anomap.service.log import Level, log, log_failure
 from anomap.service.settings import Work
 from anomap.service.spool import Spool
+from anomap.service.types import JobState, Lease, Output
 
 LEASE_S = 60.0
 POLL_S = 0.2

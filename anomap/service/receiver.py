@@ -37,11 +37,12 @@ from anomap.dicom.header import check_class, quiet
 from anomap.errors import AnomapError
 from anomap.output import as_error
 from anomap.service.database import Database
-from anomap.service.jobs import Image, Jobs, Reception
+from anomap.service.jobs import Jobs
 from anomap.service.log import Level, log, log_failure
 from anomap.service.settings import ServiceConfig
 from anomap.service.sockets import MAX_PDU, Listener, guard, server_context
 from anomap.service.spool import Spool, key_of
+from anomap.service.types import Image, Reception
 
 # DIMSE statuses (PS3.4 B.2.3)
 SUCCESS, NO_SPACE, NOT_UNDERSTOOD, MISMATCH = 0x0000, 0xA700, 0xC000, 0xA900

@@ -13,10 +13,11 @@ from anomap.errors import AnomapError
 from anomap.service.archive import DicomArchive, WebArchive
 from anomap.service.database import Database
 from anomap.service.log import log, log_failure
-from anomap.service.outbox import Item, Outbox
+from anomap.service.outbox import Outbox
 from anomap.service.pool import POLL_S
 from anomap.service.settings import Destination
 from anomap.service.spool import Spool, key_of
+from anomap.service.types import Item
 
 _ASK_AGAIN_S = 5.0  # an archive may index what it has taken a little later
 

@@ -13,8 +13,8 @@ from typing import Any
 from anomap import NOT_A_DIAGNOSIS, __version__
 from anomap.errors import AnomapError
 from anomap.service.database import Database
-from anomap.service.jobs import JobState
 from anomap.service.spool import Spool
+from anomap.service.types import JobState
 
 Json = dict[str, Any]
 STATES = tuple(JobState)

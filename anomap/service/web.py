@@ -23,6 +23,7 @@ from anomap.service.settings import Web
 from anomap.service.spool import Spool
 from anomap.service.status import previews, snapshot
 
+_STOP_S = 3.0  # waitress looks up once a second
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -107,5 +108,7 @@ class Page:
         log("page", port=self.port)
 
     def stop(self) -> None:
-        """End."""
+        """End; the port is free again when this returns."""
         self._server.close()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_S)  # its poll still holds the socket

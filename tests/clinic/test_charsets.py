@@ -10,8 +10,8 @@ import pytest
 from pydicom.data import get_charset_files
 
 from anomap import cli
-from anomap.service.jobs import OPEN
 from anomap.service.spool import key_of
+from anomap.service.types import OPEN
 from tests.clinic.faults import edit, radiograph, raw
 from tests.clinic.watch import clinic, jobs_of
 from tests.clinic.wire import store_files

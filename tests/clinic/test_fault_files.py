@@ -14,8 +14,8 @@ import pytest
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from anomap import cli
-from anomap.service.jobs import OPEN
 from anomap.service.spool import key_of
+from anomap.service.types import OPEN
 from tests.clinic import faults
 from tests.clinic.odd import CASES
 from tests.clinic.watch import clinic, counter, files, jobs_of, memory_mb

@@ -16,10 +16,11 @@ from anomap.config import AnalyzeConfig
 from anomap.dicom.phantom import write_ct_phantom
 from anomap.service import pool
 from anomap.service.database import Database
-from anomap.service.jobs import Image, Jobs, JobState
+from anomap.service.jobs import Jobs
 from anomap.service.pool import Worker
 from anomap.service.settings import Work
 from anomap.service.spool import Spool, key_of
+from anomap.service.types import Image, JobState
 from tests.clinic.watch import clinic
 from tests.clinic.wire import part10, store_files
 from tests.service.clinic import ROOT, Node, eventually, running

@@ -15,9 +15,10 @@ from pynetdicom import AE, evt
 from werkzeug.serving import make_server
 
 from anomap.service.database import Database
-from anomap.service.jobs import Image, Jobs, Lease, Output
+from anomap.service.jobs import Jobs
 from anomap.service.settings import ServiceConfig, read_config
 from anomap.service.spool import Spool, key_of
+from anomap.service.types import Image, Lease, Output
 from tests.service.clinic import free_port
 
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"

@@ -12,8 +12,8 @@ import pytest
 from anomap import cli
 from anomap.errors import AnomapError
 from anomap.service import commands
-from anomap.service.jobs import JobState
 from anomap.service.spool import key_of
+from anomap.service.types import JobState
 from tests.service.clinic import ROOT, free_port
 from tests.service.parts import Archive, State, destination, image, write_settings
 

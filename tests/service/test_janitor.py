@@ -8,8 +8,8 @@ import time
 import pytest
 
 from anomap.service.janitor import Janitor
-from anomap.service.jobs import JobState
 from anomap.service.settings import Disk
+from anomap.service.types import JobState
 from tests.service.clinic import eventually
 from tests.service.parts import image
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from anomap.errors import AnomapError
-from anomap.service.jobs import LONGEST_BACKOFF_S, JobState, Output, backoff_s
+from anomap.service.jobs import LONGEST_BACKOFF_S, backoff_s
+from anomap.service.types import JobState, Output
 from tests.service.parts import BASIC_TEXT_SR, image
 
 DEAD = AnomapError("E606", "the analysis process died")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from anomap.errors import AnomapError
-from anomap.service.jobs import JobState, Output
 from anomap.service.outbox import Outbox
+from anomap.service.types import JobState, Output
 from tests.service.parts import BASIC_TEXT_SR, State, image
 
 SERIES = ("1.1", "1.2")

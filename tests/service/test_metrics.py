@@ -6,9 +6,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from anomap.errors import CODES, AnomapError
-from anomap.service.jobs import JobState
 from anomap.service.metrics import exposition
 from anomap.service.status import STATES
+from anomap.service.types import JobState
 
 
 def _samples(state):

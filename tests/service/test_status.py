@@ -7,9 +7,9 @@ import json
 import pytest
 
 from anomap.errors import AnomapError
-from anomap.service.jobs import JobState
 from anomap.service.spool import key_of
 from anomap.service.status import STATES, jobs, open_state, previews, snapshot
+from anomap.service.types import JobState
 from tests.service.parts import image
 
 

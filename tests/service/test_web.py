@@ -16,9 +16,9 @@ from pydicom import dcmread
 
 from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
 from anomap.errors import AnomapError
-from anomap.service.jobs import JobState
 from anomap.service.settings import Web
 from anomap.service.spool import key_of
+from anomap.service.types import JobState
 from anomap.service.web import Page, create_app
 from tests.service.clinic import ROOT, Node, eventually, free_port, running
 from tests.service.listening import send
