@@ -133,8 +133,9 @@ def print_result(content: Event, output: str, *, as_json: bool) -> None:
         event = {name: content[name] for name in ("status", "exit_status", "verdict")}
         print_line(json.dumps({"event": "result", "output": output, **event}, ensure_ascii=False))
         return
+    files = "_*" if content.get("layout") == "flat" else ""
     for entry in content["series"]:
-        print_line(f"{output}/{entry['folder']}: {_outcome(entry)}")
+        print_line(f"{output}/{entry['folder']}{files}: {_outcome(entry)}")
     for line in skipped_lines(content["skipped"]):
         print_line(line)
     print_line(f"{output}/result.json: {content['status']}")

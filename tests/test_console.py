@@ -111,3 +111,11 @@ def test_a_reader_that_is_gone_does_not_end_the_work():
     with os.fdopen(writer, "w") as stream:
         console.print_line("nobody reads this", stream)
         console.print_line("nor this", stream)
+
+
+def test_a_flat_result_is_named_by_the_beginnings_of_its_files(capsys):
+    entry = {"folder": "01-CT-0badcafe", "status": "complete", "verdict": "REVIEW", "p_value": 0.02}
+    content = {"status": "complete", "exit_status": 0, "verdict": "REVIEW", "series": [entry], "skipped": []}
+    for layout, begin in (({}, "out/01-CT-0badcafe: REVIEW"), ({"layout": "flat"}, "out/01-CT-0badcafe_*: REVIEW")):
+        console.print_result({**content, **layout}, "out", as_json=False)
+        assert capsys.readouterr().out.startswith(begin)
