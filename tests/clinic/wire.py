@@ -241,7 +241,9 @@ def echo(port: int, patience: float = 10.0, context: ssl.SSLContext | None = Non
         with Peer(port, patience, context) as peer:
             peer.associate([ECHO])
             peer.send(pdu(DATA, struct.pack(">LBB", len(whole) + 2, 1, 3) + whole))
-            return peer.status() == 0
+            answer = peer.status()
+            peer.release()
+            return answer == 0
     except (Gone, OSError):
         return False
 
