@@ -197,7 +197,9 @@ class Peer:
     def release(self) -> None:
         """End in order."""
         self.send(pdu(0x05, bytes(4)))
-        assert self.read()[0] == RELEASED
+        kind, _ = self.read()
+        if kind != RELEASED:
+            raise Gone(f"answered with PDU {kind}")
         self.close()
 
     def abort(self) -> None:
