@@ -60,6 +60,8 @@ TRANSFER_SYNTAXES = [
 _LOOKED_AT = [
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "Manufacturer",
 ]  # fmt: skip
+_LIMIT_EXCEEDED = (2, 3, 2)  # transient, by the presentation service, local limit exceeded (PS3.8 9.3.4)
+_CROWD = 4  # connections for each association that is allowed: those that were rejected linger for a moment
 _POLITE_S = 1.0  # for associations to end in order when the node stops
 _UID_FORM = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 
@@ -87,7 +89,7 @@ class Receiver:
         self._entity = AE(ae_title=listen.ae_title)
         self._entity.require_called_aet = True
         self._entity.require_calling_aet = list(config.callers)
-        self._entity.maximum_associations = listen.max_associations
+        self._entity.maximum_associations = 2**20  # see `_admit`
         self._entity.maximum_pdu_size = MAX_PDU
         self._entity.acse_timeout = self._entity.dimse_timeout = self._entity.network_timeout = listen.silence_s
         for context in AllStoragePresentationContexts:
@@ -96,6 +98,8 @@ class Receiver:
         # The archive calls us to say what it has: it is the provider, on its own association (PS3.4 J.3.3).
         self._entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
         self._thread: threading.Thread | None = None
+        self._admitted: set[Any] = set()
+        self._admission = threading.Lock()
         self._crowd, self._crowd_noted = 0, 0.0
         self._locks = tuple(threading.Lock() for _ in range(16))
 
@@ -109,6 +113,7 @@ class Receiver:
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_CONN_CLOSE, _wake),
+            (evt.EVT_REQUESTED, self._admit),
             (evt.EVT_ACCEPTED, _complete),
             (evt.EVT_DIMSE_RECV, _complete),
             (evt.EVT_REJECTED, lambda event: self._turned_away("rejected")),
@@ -125,6 +130,7 @@ class Receiver:
         except OSError as error:
             raise AnomapError("E200", f"port {listen.port} can't be listened on: {error.strerror}") from error
         server.turned_away, server.crowded = self._turned_away, self._crowded
+        server.most = _CROWD * (listen.max_associations + 2)
         self._entity._servers.append(server)  # as its own `start_server` does, so that `shutdown` finds it
         self._thread = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
         self._thread.start()
@@ -150,6 +156,24 @@ class Receiver:
     def _opened(self, event: Any) -> None:
         listen = self.config.listen
         event.assoc.complete = guard(event.assoc, listen.silence_s, listen.max_object_mb * 2**20)
+
+    def _admit(self, event: Any) -> None:
+        """Reject an association when enough are open.
+
+        pynetdicom counts those that it is rejecting too, so that a few peers that ask again and again keep each other
+        and everybody else out.
+        """
+        request = event.assoc.requestor.primitive
+        if request.calling_ae_title not in self.config.callers:
+            return  # it will be rejected for that, and takes no place
+        with self._admission:
+            self._admitted = {one for one in self._admitted if one.is_alive() and not _is_over(one)}
+            if len(self._admitted) < self.config.listen.max_associations:
+                self._admitted.add(event.assoc)
+                return
+        event.assoc.acse.send_reject(*_LIMIT_EXCEEDED)
+        self._turned_away("rejected")
+        event.assoc.kill()
 
     def _turned_away(self, how: str) -> None:
         self.database.count("associations", how)
@@ -240,6 +264,10 @@ class Receiver:
             log_failure("commitment_unreadable", error)
             return 0x0110, None
         return SUCCESS, None
+
+
+def _is_over(association: Any) -> bool:
+    return bool(association.is_rejected or association.is_aborted or association.is_released)
 
 
 def _complete(event: Any) -> None:

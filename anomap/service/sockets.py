@@ -37,6 +37,7 @@ class Listener(ThreadedAssociationServer):  # type: ignore[misc]
     daemon_threads = True
     request_queue_size = 128  # with the usual 5, a burst of peers waits for seconds until TCP tries again
     turned_away: Callable[[str], None] = staticmethod(lambda how: None)  # told why a connection came to nothing
+    most = 2**10  # connections at a time
     crowded: Callable[[], None] = staticmethod(lambda: None)  # told that there was no room for one
 
     def __init__(self, *words: Any, **named: Any) -> None:
@@ -54,7 +55,7 @@ class Listener(ThreadedAssociationServer):  # type: ignore[misc]
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether there is room for another connection; beyond the association limit, so that peers get an answer."""
         with self._count:
-            room: bool = self._greeting + len(self.active_associations) < 2 * self.ae.maximum_associations + 8
+            room: bool = self._greeting + len(self.active_associations) < self.most
             self._greeting += room
         if not room:
             self.crowded()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pydicom
@@ -133,6 +135,36 @@ def test_associations_over_the_limit_are_rejected_for_now(node, seen):
     for peer in peers[1:]:
         peer.close()
     seen(f"association {SLOTS + 1} rejected: local limit exceeded, transient")
+
+
+@pytest.mark.fault(23, "strangers that knock all the time, most places taken", "those who may come in get in")
+def test_strangers_take_no_place(node, seen):
+    """pynetdicom counts whom it is just rejecting."""
+    stop, knocks, waits = threading.Event(), [], []
+
+    def knock() -> None:
+        while not stop.is_set():
+            with Peer(node.port) as peer, suppress(Gone):
+                peer.associate([CT], calling="STRANGER")
+            knocks.append(1)
+
+    held = [Peer(node.port).associate([CT]) for _ in range(SLOTS - 1)]
+    strangers = [threading.Thread(target=knock) for _ in range(8)]
+    for stranger in strangers:
+        stranger.start()
+    try:
+        for _ in range(5):
+            began = time.monotonic()
+            eventually(lambda: echo(node.port), "a place", 1.0)
+            waits.append(time.monotonic() - began)
+    finally:
+        stop.set()
+        for stranger in strangers:
+            stranger.join()
+        for peer in held:
+            peer.close()
+    seen(f"5 C-ECHO answered within {max(waits):.1f} s amid {len(knocks)} strangers")
+    assert len(knocks) > 10
 
 
 @pytest.mark.fault(25, "the peer aborts in the middle of a series, and sends the rest later", "partial, then whole")

@@ -197,7 +197,9 @@ class Peer:
     def release(self) -> None:
         """End in order."""
         self.send(pdu(0x05, bytes(4)))
-        assert self.read()[0] == RELEASED
+        kind, _ = self.read()
+        if kind != RELEASED:
+            raise Gone(f"answered with PDU {kind}")
         self.close()
 
     def abort(self) -> None:
@@ -241,7 +243,9 @@ def echo(port: int, patience: float = 10.0, context: ssl.SSLContext | None = Non
         with Peer(port, patience, context) as peer:
             peer.associate([ECHO])
             peer.send(pdu(DATA, struct.pack(">LBB", len(whole) + 2, 1, 3) + whole))
-            return peer.status() == 0
+            answer = peer.status()
+            peer.release()
+            return answer == 0
     except (Gone, OSError):
         return False
 
