@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -22,7 +23,7 @@ from anomap.service.settings import Work
 from anomap.service.spool import Spool, key_of
 from anomap.service.types import Image, JobState
 from tests.clinic.watch import clinic
-from tests.clinic.wire import part10, store_files
+from tests.clinic.wire import CT, Peer, part10, store_files
 from tests.service.clinic import ROOT, Node, eventually, running
 
 
@@ -73,6 +74,19 @@ def test_an_image_whose_file_is_gone_is_taken_again(toy_models, tmp_path):
         file.unlink()
         assert store_files(node.port, paths) == [0]
         assert file.read_bytes() == content
+
+
+def test_peers_amid_a_word_do_not_keep_the_node_from_stopping(toy_models, tmp_path):
+    """pynetdicom would wait for each of them as long as the silence."""
+    with clinic(tmp_path / "node", toy_models, listen={"silence_s": 60.0}) as node, ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(Peer(node.port)).send(b"\x01\x00")
+        for _ in range(3):
+            peer = stack.enter_context(Peer(node.port)).associate([CT])
+            peer.send(b"\x04\x00\x00\x00\xff")
+        began = time.monotonic()
+        assert node.stop(seconds=30.0) == 0
+        assert time.monotonic() - began < 15.0
 
 
 @pytest.fixture
