@@ -38,7 +38,7 @@ test: $(VENV)/.dev tools check ## everything CI runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.dev ## unit tests only, first failure stops
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -q --ignore tests/integration --ignore tests/deploy_app
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -q --ignore tests/integration --ignore tests/deploy_app --ignore tests/clinic
 
 test-gpu: $(VENV)/.dev ## the tests that need CUDA
 	$(BIN)/python -m pytest -m gpu
