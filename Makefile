@@ -67,7 +67,7 @@ bench: $(VENV)/.dev ## seconds per stage; writes benchmarks/results/<device>.jso
 	$(BIN)/python benchmarks/speed.py
 
 faults: $(VENV)/.dev tools ## bad input, hostile peers, crashes; writes benchmarks/results/faults.json
-	OMP_NUM_THREADS=1 FAULTS_JSON=benchmarks/results/faults.json $(BIN)/python -m pytest -q tests/clinic
+	OMP_NUM_THREADS=1 FAULTS_JSON=benchmarks/results/faults.json $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/clinic
 
 quality: $(VENV)/.dev ## AUROC tables of the shipped models (needs ../shared/data)
 	$(BIN)/python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr
