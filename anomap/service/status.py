@@ -32,7 +32,7 @@ def open_state(state: Path) -> tuple[Spool, Database]:
     """
     spool = Spool(state)
     if not spool.database.is_file():
-        raise AnomapError("E603", "the state folder holds no job table")
+        raise AnomapError("E603", "the state folder holds no job table", "Start the node: `anomap serve SETTINGS`.")
     return spool, Database(spool.database)
 
 
