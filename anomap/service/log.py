@@ -24,7 +24,6 @@ _lock = threading.Lock()
 
 def silence_libraries() -> None:
     """Let libraries say nothing, nor their threads when they die: they quote names, identifiers and addresses."""
-    threading.excepthook = lambda words: log_failure("thread_failed", words.exc_value or words.exc_type())
     for name in ("pynetdicom", "pydicom", "dicomweb_client", "urllib3", "werkzeug", "waitress", "highdicom"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate, logger.disabled = [logging.NullHandler()], False, True
