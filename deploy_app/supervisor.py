@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from anomap.console import begin, print_error, print_result
 from anomap.errors import CODES, AnomapError, ExitStatus
 from anomap.layout import flatten
 from anomap.output import RESULT, staged
+from anomap.process import end_group
 from deploy_app.settings import Settings, read_settings
 
 _HELP = "Nothing was published; see what the application has written to stderr."
@@ -102,18 +101,8 @@ def _run(command: list[str], settings: Settings) -> int:
     except subprocess.TimeoutExpired:
         raise AnomapError("E402", f"the time limit of {settings.timeout_s:g} s has passed") from None
     finally:
-        _end(child)
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the child and its descendants, politely first."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, number)
-        if number is signal.SIGTERM:
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(GRACE_S)
-    child.wait()
+        end_group(child, GRACE_S)
+        child.wait()
 
 
 def _checked(folder: Path, status: int) -> dict[str, Any]:

@@ -10,7 +10,19 @@ LAYERS = [
     {"types", "errors"},
     {"networks", "scoring", "calibration", "regions", "preprocessing.geometry"},
     {"projection", "preprocessing", "bundle", "dicom"},
-    {"pipeline", "study", "training", "evaluation", "report", "output", "layout", "config", "preview", "domain"},
+    {
+        "pipeline",
+        "study",
+        "training",
+        "evaluation",
+        "report",
+        "output",
+        "layout",
+        "process",
+        "config",
+        "preview",
+        "domain",
+    },
     {"cli", "__main__", "console", "doctor", "service"},
 ]
 FORBIDDEN = {  # package -> modules it must never import

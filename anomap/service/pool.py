@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from pydicom import dcmread
 from anomap.config import AnalyzeConfig
 from anomap.errors import CODES, AnomapError, ExitStatus
 from anomap.output import RESULT, as_error
+from anomap.process import end_group
 from anomap.service.database import Database
 from anomap.service.jobs import Jobs, backoff_s
 from anomap.service.log import Level, log, log_failure
@@ -103,11 +103,7 @@ class Child:
         if self.process.stdin is not None:
             with suppress(OSError):
                 self.process.stdin.close()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(_STOP_GRACE_S)
+        end_group(self.process, _STOP_GRACE_S)
         if self.process.stdout is not None:
             self.process.stdout.close()
 
