@@ -46,7 +46,7 @@ def test_an_idle_node_is_told_in_three_lines(site, capsys):
 
 
 def test_jobs_archives_and_alarms_have_a_line_each(site, capsys):
-    site.to_send("9.1", "9.2", series="1.1")
+    site.to_send("1.2.826.0.1.9871", "1.2.826.0.1.9872", series="1.1")
     _failed(site, "1.2")
     site.jobs.receive(image("1.2.1", "1.2", content="other"), 102.0)
     with site.spool.lock():
@@ -59,7 +59,7 @@ def test_jobs_archives_and_alarms_have_a_line_each(site, capsys):
     assert lines[3].split()[3:] == ["failed", key_of("1.2")[:8], "CT", "E606", "the", "analysis", "process", "died"]
     assert lines[4].split()[3:] == ["outbox", key_of("1.1")[:8], "CT", "REVIEW", "p=0.01"]
     assert lines[5].startswith(f"alarm: series {key_of('1.2')[:8]}: ")
-    assert "9.1" not in text
+    assert "826.0.1.987" not in text  # no UID of an image or object
 
 
 def test_json_is_one_object_and_the_limit_is_obeyed(site, capsys):
