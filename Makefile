@@ -20,7 +20,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) -e ".[deploy,serve,dev]"
+	$(PIP) -e ".[deploy,serve,viewer,dev]"
 	touch $@
 
 demo: $(VENV)/.core ## analyse a real CT image and a radiograph phantom with the embedded models
