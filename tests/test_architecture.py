@@ -23,7 +23,7 @@ LAYERS = [
         "preview",
         "domain",
     },
-    {"cli", "__main__", "console", "doctor", "service"},
+    {"cli", "__main__", "console", "doctor", "service", "volume"},
 ]
 FORBIDDEN = {  # package -> modules it must never import
     "anomap": ("monai", "holoscan", "slicer", "deploy_app", "slicer_extension"),
