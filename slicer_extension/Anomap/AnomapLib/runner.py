@@ -122,7 +122,7 @@ class LocalRunner:
         try:
             folder = Path(place.name)
             write(folder)
-            last = self._process_events(folder)
+            last = self._lastEvent(folder)
             if self._cancelled.is_set():
                 return {"event": "cancelled"}
             if last.get("event") != "done":
@@ -136,7 +136,7 @@ class LocalRunner:
             if place is not None:
                 place.cleanup()
 
-    def _process_events(self, folder):
+    def _lastEvent(self, folder):
         """Run the process and pass on what it says; the last thing it said."""
         with (folder / "stderr.txt").open("w+b") as errors:
             with self._lock:
@@ -146,9 +146,12 @@ class LocalRunner:
             last = {}
             try:
                 for line in process.stdout:
-                    last = _event(line) or last
-                    if last.get("event") not in ("done", "error"):
-                        self._events.put(last)
+                    event = _event(line)
+                    if event is None:
+                        continue
+                    last = event
+                    if event["event"] not in ("done", "error"):
+                        self._events.put(event)
                 status = process.wait()
             finally:
                 _endGroup(process)  # also what it may have left behind
