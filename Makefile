@@ -16,11 +16,11 @@ setup: $(VENV)/.core ## virtual environment with anomap and its pinned dependenc
 $(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
-	$(PIP) -e .
+	$(PIP) -e ".[torch]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) -e ".[deploy,serve,viewer,dev]"
+	$(PIP) -e ".[torch,deploy,serve,viewer,dev]"
 	touch $@
 
 demo: $(VENV)/.core ## analyse a real CT image and a radiograph phantom with the embedded models

@@ -158,6 +158,7 @@ def test_the_analysis_ends_with_its_parent(tmp_path, toy_models):
     ("body", "code", "words"),
     [
         ("import sys; sys.exit('No module named anomap')", "E203", "this Python has no anomap"),
+        ("import sys; sys.exit(\"ModuleNotFoundError: No module named 'torch'\")", "E203", "this Python has no torch"),
         ("import sys; print('boom', file=sys.stderr); sys.exit(7)", "E606", "ended with status 7: boom"),
         ("import os; os.kill(os.getpid(), 9)", "E606", "was ended by signal 9"),
         ("print('no json'); print('[1]'); print('{}')", "E606", "ended with status 0"),

@@ -11,6 +11,7 @@ JSON lines that ``anomap/volume/worker.py`` describes, and three of the runner's
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -200,8 +201,10 @@ def _failure(code, message, remedy="Look at the log below, and at the installati
 def _died(status, errors):
     """The process ended without a word: the last line of its errors says most."""
     lines = [line for line in errors.splitlines() if line.strip()]
-    if any("No module named" in line and "anomap" in line for line in lines):
-        return _failure("E203", "this Python has no anomap", "Install anomap, or choose another Python (Advanced).")
+    missing = re.search(r"No module named '?(anomap|torch)\b", errors)
+    if missing:
+        remedy = f"Install {missing[1]}, or choose another Python (Advanced)."
+        return _failure("E203", f"this Python has no {missing[1]}", remedy)
     how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
     return _failure("E606", f"the analysis process {how}{': ' + lines[-1] if lines else ''}")
 
