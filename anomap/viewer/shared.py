@@ -1,7 +1,7 @@
 """Where the logic that anomap shares with its Slicer extension lies, and how it is imported.
 
-`AnomapLib` lies beside the module file in Slicer. Here it is the copy inside the
-wheel, or the extension's folder of a checkout, registered under its own name, so that `sys.path` stays as it is.
+`AnomapLib` lies beside the module file in Slicer. Here it is the copy inside the wheel, or the extension's folder of a
+checkout, registered under its own name, so that `sys.path` stays as it is.
 """
 
 from __future__ import annotations
