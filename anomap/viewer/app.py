@@ -29,7 +29,7 @@ from anomap.viewer.volume import add_volume
 _TICK_S = 0.05
 NO_RESULT: dict[str, Any] = {
     "verdict": "", "gate": "", "cohort": "", "reasons": [], "warnings": [], "rows": [], "jumped": -1, "reports": [],
-    "threshold": 0.0, "maximum": 1.0, "unit": "", "reconstruction": False, "analysed_by": "",
+    "threshold": 0.0, "maximum": 1.0, "unit": "", "reconstruction": False,
 }  # fmt: skip
 START: dict[str, Any] = {
     "path": "", "opening": False, "error": "", "left_out": [], "series": [], "chosen": None, "loaded": False,
@@ -51,7 +51,7 @@ class Application:
     def __init__(self, server: Any, views: Views, models: Path, *, debug: bool = False) -> None:
         logic, runner = shared.part("logic"), shared.part("runner")
         self._state, self._views, self._models, self._debug = server.state, views, models, debug
-        self._settings, self._gate_text = logic.Settings, logic.gateText
+        self._settings = logic.Settings
         self._logic = logic.AnomapLogic(views.scene, runner.LocalRunner(sys.executable), self._file_of)
         self._images: Images | None = None
         self._node: Any = None
@@ -208,8 +208,10 @@ class Application:
         self._state.update(
             {
                 "verdict": outcome.verdict,
-                "gate": self._gate_text(outcome),
-                "cohort": outcome.cohort,
+                "gate": outcome.verdict if outcome.pValue is None else f"{outcome.verdict} · p = {outcome.pValue:.3g}",
+                "cohort": f"{outcome.model} against {outcome.cohort}"
+                if outcome.cohort
+                else f"{outcome.model}, no cohort",
                 "reasons": list(outcome.reasons),
                 "warnings": list(outcome.warnings),
                 "rows": [_row(index, row) for index, row in enumerate(outcome.rows)],
@@ -217,7 +219,6 @@ class Application:
                 "threshold": outcome.threshold,
                 "maximum": outcome.maximum,
                 "unit": outcome.unit,
-                "analysed_by": outcome.model,
                 "jumped": -1,
                 "reconstruction": False,
             }

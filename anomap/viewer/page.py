@@ -57,18 +57,19 @@ def build_page(server: Any, views: Views, application: Application) -> None:
 
 def _images(application: Application) -> None:
     with html.Section(id="images"):
-        with html.Div(classes="d-flex ga-2"):
+        with html.Div(classes="d-flex ga-2 align-center"):
             v3.VTextField(
                 v_model=("path",), label="Folder, zip or file on this machine", disabled=(_BUSY,),
                 id="path", keydown_enter=application.open_typed,
                 __events=[("keydown_enter", "keydown.enter")], **_FIELD,
             )  # fmt: skip
             v3.VBtn("Open", id="open", click=application.open_typed, disabled=(f"{_BUSY} || !path",), height=40)
-        v3.VFileInput(
-            label="... or send DICOM files or a zip", multiple=True, disabled=(_BUSY,), clearable=False, id="files",
-            change="window.anomapUpload($event.target.files)", prepend_icon="", prepend_inner_icon="mdi-upload",
-            **_FIELD,
-        )  # fmt: skip
+            with html.Label(title="Send DICOM files or a zip", classes=(f"{_BUSY} ? 'send disabled' : 'send'",)):
+                v3.VIcon("mdi-upload")
+                html.Input(
+                    type="file", multiple=True, id="files", disabled=(_BUSY,), hidden=True,
+                    change="window.anomapUpload($event.target)",
+                )  # fmt: skip
         v3.VProgressLinear(v_if=("opening",), indeterminate=True, height=3)
         v3.VAlert(
             v_if=("error",), text=("error",), type="error", variant="tonal", density="compact", id="error",
@@ -78,7 +79,7 @@ def _images(application: Application) -> None:
             v_if=("series.length",), v_model=("chosen",), items=("series",), label="Series", id="series",
             disabled=(_BUSY,), **_FIELD,
         )  # fmt: skip
-        html.Div("{{ line }}", v_for="line in left_out", classes="quiet", id="left-out")
+        html.Div("{{ line }}", v_for="line in left_out", classes="quiet left-out")
 
 
 def _analysis(application: Application) -> None:
@@ -106,40 +107,45 @@ def _analysis(application: Application) -> None:
 
 def _result(application: Application) -> None:
     with html.Section(id="result", v_if=("verdict",)):
-        v3.VChip("{{ gate }}", id="gate", color=(_COLOUR,), variant="flat", label=True, classes="gate")
+        v3.VChip("{{ gate }}", id="gate", color=(_COLOUR,), variant="flat", label=True)
+        html.Div("{{ cohort }}", id="cohort", classes="quiet")
         html.Div("{{ reason }}", v_for="reason in reasons", classes="reason")
         html.Div("{{ warning }}", v_for="warning in warnings", classes="quiet")
-        _slider("Opacity", "opacity", "1", "0.05", "Math.round(100 * opacity) + ' %'")
-        _slider("From", "threshold", "maximum", "maximum / 100", "threshold.toPrecision(3) + ' ' + unit")
-        v3.VCheckbox(
-            v_model=("reconstruction",), label="Show the reconstruction", density="compact", hide_details=True,
-            id="reconstruction",
-        )  # fmt: skip
-        with html.Div(classes="table"), v3.VTable(density="compact", id="rows"):
-            with html.Thead(), html.Tr():
-                html.Th("Place")
-                html.Th("Score ({{ unit }})", classes="text-right")
-                html.Th("p", classes="text-right")
-                html.Th("Size", classes="text-right")
-            with (
-                html.Tbody(),
-                html.Tr(
-                    v_for="row in rows", key="row.index", click=(application.jump, "[row.index]"),
-                    classes=("row.index === jumped ? 'jumped' : ''",),
-                ),
-            ):  # fmt: skip
-                html.Td("{{ row.what }}")
-                for name in ("score", "p", "size"):
-                    html.Td(f"{{{{ row.{name} }}}}", classes="text-right")
+        with html.Div():
+            _slider("Opacity", "opacity", "1", "0.05", "Math.round(100 * opacity) + ' %'")
+            _slider("From", "threshold", "maximum", "maximum / 100", "threshold.toPrecision(3) + ' ' + unit")
         with html.Div(classes="d-flex align-center justify-space-between"):
-            html.Div("{{ analysed_by }}", classes="quiet")
+            v3.VCheckbox(
+                v_model=("reconstruction",), label="Reconstruction", density="compact", hide_details=True,
+                id="reconstruction",
+            )  # fmt: skip
             v3.VBtn(
                 "DICOM report", v_if=("reports.length",), href="/report.zip", id="download", size="small",
                 variant="tonal", prepend_icon="mdi-download", title=("reports.join(', ')",),
             )  # fmt: skip
+        _table(application)
     with html.Details(v_if=("log.length",), id="log"):
         html.Summary("Log")
         html.Div("{{ line }}", v_for="line in log")
+
+
+def _table(application: Application) -> None:
+    with html.Div(classes="table"), v3.VTable(density="compact", fixed_header=True, id="rows"):
+        with html.Thead(), html.Tr():
+            html.Th("Place")
+            html.Th("Score ({{ unit }})", classes="text-right")
+            html.Th("p", classes="text-right")
+            html.Th("Size", classes="text-right")
+        with (
+            html.Tbody(),
+            html.Tr(
+                v_for="row in rows", key="row.index", click=(application.jump, "[row.index]"),
+                classes=("row.index === jumped ? 'jumped' : ''",),
+            ),
+        ):  # fmt: skip
+            html.Td("{{ row.what }}")
+            for name in ("score", "p", "size"):
+                html.Td(f"{{{{ row.{name} }}}}", classes="text-right")
 
 
 def _slider(label: str, name: str, maximum: str, step: str, text: str) -> None:

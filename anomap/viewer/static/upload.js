@@ -1,8 +1,8 @@
 // Sends the files that were chosen; how it went comes back as the page's state.
-window.anomapUpload = async (files) => {
-  if (!files.length) return;
+window.anomapUpload = async (input) => {
   const form = new FormData();
-  for (const file of files) form.append("file", file, "image");
+  for (const file of input.files) form.append("file", file, "image"); // its name may be a patient's
+  input.value = ""; // so that the same files can be chosen again
   try {
     const answer = await fetch("/upload", { method: "POST", body: form });
     if (!answer.ok) throw new Error(answer.status);
