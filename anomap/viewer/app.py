@@ -7,6 +7,7 @@ task (reading images) or another process (the analysis).
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import shutil
 import sys
@@ -24,7 +25,7 @@ from anomap.output import as_error
 from anomap.viewer import shared
 from anomap.viewer.open import Images, label, open_images
 from anomap.viewer.views import Views
-from anomap.viewer.volume import add_volume
+from anomap.viewer.volume import add_volume, remove_volume
 
 _TICK_S = 0.05
 NO_RESULT: dict[str, Any] = {
@@ -36,6 +37,19 @@ START: dict[str, Any] = {
     "model": "auto", "models": ["auto"], "preset": "fast", "device": "auto", "only_shown": False,
     "running": False, "cancelling": False, "message": "", "progress": 0, "log": [], "opacity": 0.6, **NO_RESULT,
 }  # fmt: skip
+
+
+def _told(handler: Callable[..., None]) -> Callable[..., None]:
+    """A handler of the page whose failure becomes a line on the page; trame would print a traceback."""
+
+    @functools.wraps(handler)
+    def guarded(self: Application, *words: Any) -> None:
+        try:
+            handler(self, *words)
+        except Exception as error:
+            self.tell(error)
+
+    return guarded
 
 
 class Application:
@@ -65,7 +79,7 @@ class Application:
             ("threshold", self._on_threshold),
             ("reconstruction", self._on_reconstruction),
         ):
-            self._state.change(name)(self._guarded(handler))
+            self._state.change(name)(functools.partial(_ignoring_state, handler))
 
     @property
     def busy(self) -> bool:
@@ -79,15 +93,18 @@ class Application:
     def open(self, source: Path) -> None:
         """Read images and show the first series; returns at once."""
         if not self.busy:
-            self._state.update({"opening": True, "error": ""})
+            with self._state:
+                self._state.update({"opening": True, "error": ""})
             create_task(self._open(source))
 
+    @_told
     def open_typed(self) -> None:
         """Open the path in the page's field."""
         path = str(self._state.path or "").strip()
         if path:
             self.open(Path(path).expanduser())
 
+    @_told
     def run(self) -> None:
         """Start the analysis of the volume shown; returns at once."""
         if self.busy or self._node is None:
@@ -102,18 +119,16 @@ class Application:
             onlyShown=bool(state.only_shown),
             modelFolder=str(self._models),
         )
-        try:
-            self._logic.start(self._node, settings)
-        except Exception as error:
-            self._tell(error)
-            return
+        self._logic.start(self._node, settings)
         self._report_progress()
         create_task(self._follow())
 
+    @_told
     def cancel(self) -> None:
         """End the analysis."""
         self._logic.cancel()
 
+    @_told
     def jump(self, index: int) -> None:
         """Show the place of a row of the table in all views."""
         if self._outcome is not None and 0 <= index < len(self._outcome.rows):
@@ -135,6 +150,13 @@ class Application:
         self._logic.exportDicom(self._outcome, pack)
         return content.getvalue()
 
+    def tell(self, error: Exception) -> None:
+        """Show a failure as one line; the logic's own refusals (ValueError) are made for people already."""
+        if self._debug:
+            traceback.print_exception(error)
+        text = str(error) if isinstance(error, ValueError) else str(as_error(error))
+        self._state.error = " ".join(text.splitlines())
+
     def close(self) -> None:
         """End the analysis if one runs, and remove what was uploaded or unpacked."""
         self._logic.close()
@@ -147,10 +169,11 @@ class Application:
             images = await asyncio.to_thread(open_images, source)
         except Exception as error:
             with self._state:
-                self._tell(error)
+                self.tell(error)
         else:
             with self._state:
                 self._take(images)
+                self._discard_uploads(source)
         finally:
             with self._state:
                 self._state.opening = False
@@ -163,6 +186,12 @@ class Application:
         if before is not None:
             before.close()
 
+    def _discard_uploads(self, source: Path) -> None:
+        """Remove what was sent before."""
+        for folder in self._uploads.iterdir():
+            if folder not in (source, source.parent):
+                shutil.rmtree(folder, ignore_errors=True)
+
     def _show_series(self, number: int) -> None:
         if self._images is None or number == self._shown:
             return
@@ -171,7 +200,7 @@ class Application:
         former, self._node = self._node, add_volume(self._views.scene, series, label(series))
         self._views.show(self._node)
         if former is not None:
-            self._views.scene.RemoveNode(former)
+            remove_volume(self._views.scene, former)
         self._shown = number
         self._state.update({"loaded": True, "error": self._logic.reasonAgainst(self._node)})
 
@@ -183,7 +212,7 @@ class Application:
                     if self._logic.update():
                         self._report_progress()
                 except Exception as error:
-                    self._tell(error)
+                    self.tell(error)
                     self._state.running = False
 
     def _report_progress(self) -> None:
@@ -232,43 +261,36 @@ class Application:
         self._outcome = None
         self._state.update(NO_RESULT)
 
+    @_told
     def _on_chosen(self) -> None:
         if self._state.chosen is not None and not self.busy:
             self._show_series(int(self._state.chosen))
 
+    @_told
     def _on_opacity(self) -> None:
         if self._outcome is not None:
             self._logic.setOpacity(self._outcome, float(self._state.opacity))
             self._views.refresh()
 
+    @_told
     def _on_threshold(self) -> None:
         if self._outcome is not None:
             self._logic.setThreshold(self._outcome, float(self._state.threshold))
             self._views.refresh()
 
+    @_told
     def _on_reconstruction(self) -> None:
         if self._outcome is not None:
             self._logic.showReconstruction(self._outcome, bool(self._state.reconstruction))
             self._views.refresh()
 
-    def _guarded(self, handler: Callable[[], None]) -> Callable[..., None]:
-        def guarded(**_: Any) -> None:
-            try:
-                handler()
-            except Exception as error:
-                self._tell(error)
-
-        return guarded
-
-    def _tell(self, error: Exception) -> None:
-        """One line on the page; the logic's own refusals (ValueError) are made for people already."""
-        if self._debug:
-            traceback.print_exception(error)
-        text = str(error) if isinstance(error, ValueError) else str(as_error(error))
-        self._state.error = " ".join(text.splitlines())
-
     def _file_of(self, uid: str) -> str:
         return "" if self._images is None else self._images.file_of(uid)
+
+
+def _ignoring_state(handler: Callable[[], None], **_: Any) -> None:
+    """Call a handler as trame calls listeners: with all of the state, which it has already."""
+    handler()
 
 
 def _row(index: int, row: Any) -> dict[str, Any]:

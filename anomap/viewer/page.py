@@ -85,9 +85,23 @@ def _images(application: Application) -> None:
 def _analysis(application: Application) -> None:
     with html.Section(id="analysis", v_if=("loaded",)):
         with html.Div(classes="d-flex ga-2"):
-            v3.VSelect(v_model=("model",), items=("models",), label="Model", disabled=(_BUSY,), **_FIELD)
-            v3.VSelect(v_model=("preset",), items=("presets", PRESETS), label="Preset", disabled=(_BUSY,), **_FIELD)
-            v3.VSelect(v_model=("device",), items=("devices", DEVICES), label="Device", disabled=(_BUSY,), **_FIELD)
+            v3.VSelect(v_model=("model",), items=("models",), label="Model", id="model", disabled=(_BUSY,), **_FIELD)
+            v3.VSelect(
+                v_model=("preset",),
+                items=("presets", PRESETS),
+                label="Preset",
+                id="preset",
+                disabled=(_BUSY,),
+                **_FIELD,
+            )
+            v3.VSelect(
+                v_model=("device",),
+                items=("devices", DEVICES),
+                label="Device",
+                id="device",
+                disabled=(_BUSY,),
+                **_FIELD,
+            )
         with html.Div(classes="d-flex align-center justify-space-between"):
             v3.VCheckbox(
                 v_model=("only_shown",), label="Only the slices shown", density="compact", hide_details=True,
@@ -113,7 +127,7 @@ def _result(application: Application) -> None:
         html.Div("{{ warning }}", v_for="warning in warnings", classes="quiet")
         with html.Div():
             _slider("Opacity", "opacity", "1", "0.05", "Math.round(100 * opacity) + ' %'")
-            _slider("From", "threshold", "maximum", "maximum / 100", "threshold.toPrecision(3) + ' ' + unit")
+            _slider("Threshold", "threshold", "maximum", "maximum / 100", "threshold.toPrecision(3) + ' ' + unit")
         with html.Div(classes="d-flex align-center justify-space-between"):
             v3.VCheckbox(
                 v_model=("reconstruction",), label="Reconstruction", density="compact", hide_details=True,
@@ -122,6 +136,7 @@ def _result(application: Application) -> None:
             v3.VBtn(
                 "DICOM report", v_if=("reports.length",), href="/report.zip", id="download", size="small",
                 variant="tonal", prepend_icon="mdi-download", title=("reports.join(', ')",),
+                raw_attrs=["download"],  # else the browser leaves the page, and trame hangs up
             )  # fmt: skip
         _table(application)
     with html.Details(v_if=("log.length",), id="log"):
@@ -149,10 +164,10 @@ def _table(application: Application) -> None:
 
 
 def _slider(label: str, name: str, maximum: str, step: str, text: str) -> None:
-    with html.Div(classes="slider"):
+    with html.Div(id=name, classes="slider"):
         html.Span(label)
         v3.VSlider(
-            v_model=(name,), min=0, max=(maximum,), step=(step,), id=name, density="compact", hide_details=True,
+            v_model=(name,), min=0, max=(maximum,), step=(step,), density="compact", hide_details=True,
             color="primary", thumb_size=14,
         )  # fmt: skip
         html.Span(f"{{{{ {text} }}}}", classes="value")

@@ -82,6 +82,8 @@ async def _serve(source: Path | None, port: int, models: Path, *, open_browser: 
         if source is not None:
             application.open(source)
         await asyncio.wait({running, asyncio.ensure_future(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            _explain(running.exception(), port)
     finally:
         application.close()
         with suppress(TimeoutError):  # a browser that doesn't let go
@@ -123,7 +125,10 @@ def _prepare(app: web.Application, application: Application) -> None:
         return web.Response(status=204)
 
     async def report(_: web.Request) -> web.Response:
-        content = application.report()
+        try:
+            content = application.report()
+        except ValueError as error:  # the logic's one line for people
+            return web.Response(status=410, text=f"{error}\n")
         if content is None:
             raise web.HTTPNotFound
         name = {"Content-Disposition": 'attachment; filename="anomap-report.zip"'}

@@ -41,6 +41,12 @@ def add_volume(scene: Any, series: ImageSeries, name: str) -> Any:
     return node
 
 
+def remove_volume(scene: Any, node: Any) -> None:
+    """Take a volume out of the scene, with how it is displayed."""
+    scene.RemoveNode(node.GetDisplayNode())
+    scene.RemoveNode(node)
+
+
 def ijk_to_ras(affine: Float64) -> Float64:
     """Our affine, (k, row, col) to LPS, as MRML's: (i, j, k) to RAS."""
     ras: Float64 = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine[:, [2, 1, 0, 3]]
