@@ -6,14 +6,11 @@ Only real MRML, module logics and displayable managers; nothing is imitated. Vie
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkOSOpenGLRenderWindow")  # no display, no GPU
-sys.path.insert(0, str(Path(__file__).parents[2] / "slicer_extension" / "Anomap"))
 
 import slicer
 import vtk

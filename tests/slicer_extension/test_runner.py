@@ -133,6 +133,7 @@ def test_the_analysis_ends_with_its_parent(tmp_path, toy_models):
         textwrap.dedent(f"""
         import sys, time
         sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        sys.path.insert(1, sys.path[0] + "/slicer_extension/Anomap")
         from tests.slicer_extension.scene import Application
         from tests.slicer_extension.runs import *
         application = Application()
