@@ -216,7 +216,10 @@ def _radiograph(world: Float64, voxels: np.ndarray) -> Placed:
         raise AnomapError("E108", "all pixels have the same value")
     pixels = np.where(valid, (pixels - low) / (high - low), np.float32(0)).astype(np.float32)
     notes = ["the picture has no DICOM file: black was taken for its lowest value, and there is no DICOM report"]
-    return _placed(pixels, valid, turn.affine(world, voxels.shape), "CR", turn, voxels, notes)
+    # Nobody knows whether a viewer's pixels are millimetres: only their shape counts, each covers an area of 1.
+    affine = turn.affine(world, voxels.shape)
+    affine[:3, :3] /= np.sqrt(np.linalg.norm(np.cross(affine[:3, 1], affine[:3, 2])))
+    return _placed(pixels, valid, affine, "CR", turn, voxels, notes)
 
 
 def _placed(
