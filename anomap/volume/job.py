@@ -20,6 +20,7 @@ from anomap.errors import AnomapError
 from anomap.types import Float64
 
 FORMAT = "anomap.volume/1"
+GATHERED_PREFIX = ".anomap-files-"  # of the folder in which the DICOM files are brought together while they are read
 JOB, VOXELS, RESULT_FOLDER = "job.json", "voxels.npy", "result"
 _KEYS = {"format", "affine_lps", "to_world", "nonlinear", "files", "through_lps", "models", "config"}
 _LEAST_DETERMINANT = 1e-6  # of three directions; of those that stand on each other it is 1

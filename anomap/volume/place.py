@@ -30,9 +30,8 @@ from anomap.preprocessing.orientation import (
     turn_towards,
 )
 from anomap.types import Float64, ImageSeries
-from anomap.volume.job import VolumeJob
+from anomap.volume.job import GATHERED_PREFIX, VolumeJob
 
-GATHERED_PREFIX = ".anomap-files-"
 AIR_HU = -1000.0
 PADDING_HU = -1500.0  # nothing in a patient is less dense than air; what is below, a reader has filled in
 FAT_HU = -200.0  # lower than fat: a CT with any air around or inside has such voxels
