@@ -250,6 +250,7 @@ def test_the_place_of_an_internal_error_is_our_own_line(monkeypatch):
     [
         (MemoryError(), "E400", 4),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "E400", 4),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), "E400", 4),
         (KeyboardInterrupt(), "E403", 130),
         (OSError(errno.ENOSPC, "full"), "E202", 2),
         (RuntimeError("x"), "E500", 4),

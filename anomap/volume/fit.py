@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -46,18 +47,20 @@ def analyze_within_memory(
             error = as_error(cause)
             if error.code != "E400" or (batch == 1 and device == "cpu"):
                 raise
-            retreat = error
+            what = error.message
+            del error  # its traceback holds what lay in the memory
         _forget(device)
         if batch > 1:
             batch //= 2
-            say(f"{retreat.message}; again with {batch} image{'s' * (batch > 1)} at a time")
+            say(f"{what}; again with {batch} image{'s' * (batch > 1)} at a time")
         else:
             device, batch = "cpu", min(first, len(series.pixels))
-            say(f"{retreat.message}; again on the CPU, which takes longer")
+            say(f"{what}; again on the CPU, which takes longer")
 
 
 def _forget(device: str) -> None:
-    """Give cached GPU memory back."""
+    """Give memory back that nothing refers to any more."""
+    gc.collect()
     if device.startswith("cuda"):
         import torch
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from anomap.preprocessing.orientation import (
     turn_towards,
 )
 from anomap.types import Float64, ImageSeries
-from anomap.volume.job import VolumeJob
+from anomap.volume.job import GATHERED_PREFIX, VolumeJob
 
 AIR_HU = -1000.0
 PADDING_HU = -1500.0  # nothing in a patient is less dense than air; what is below, a reader has filled in
@@ -40,6 +40,7 @@ SAME_P_VALUE = 2e-3
 ODD_ROTATION_DEGREES = 20.0
 ODD_PIXELS = 2.0  # ratio of a pixel's sides from which its look is coarser than the models have ever seen
 
+MISSING = "not all of the DICOM files are there any more: the voxels were analysed as they are, without report"
 CHANGED = (
     "the voxels differ from the DICOM images they were loaded from: they were analysed as they are, without report"
 )
@@ -99,33 +100,42 @@ def place(job: VolumeJob, voxels: np.ndarray, infos: Sequence[BundleInfo]) -> Pl
 
 def _from_files(job: VolumeJob, voxels: np.ndarray) -> tuple[Placed | None, tuple[str, ...]]:
     """The series that the files hold and where it lies; None, with the reason, when the voxels are not its."""
-    with _gathered(job.files) as folder:
-        study = read_study(Path(folder), ReadConfig(allow_gaps=job.config.allow_gaps))
+    if not all(path.is_file() for path in job.files):  # half a series is another series
+        return _without_files(job, MISSING)
+    with _gathered(job) as folder:
+        study = read_study(folder, ReadConfig(allow_gaps=job.config.allow_gaps))
     for series in study.series:
         turn = _turn_between(job.affine, series)
         turned = turn.turned(voxels)
         if turned.shape == series.pixels.shape and _same(turned, series):
             return Placed(series=series, turn=turn, first=0, shape=_three(voxels)), ()
+    return _without_files(job, CHANGED)
+
+
+def _without_files(job: VolumeJob, note: str) -> tuple[None, tuple[str, ...]]:
+    """The voxels themselves will be analysed, and why."""
     if job.nonlinear:
-        raise AnomapError("E112", f"{CHANGED[: CHANGED.index(':')]}, and a non-linear transform bends them", _HARDEN)
-    return None, (CHANGED,)
+        raise AnomapError("E112", f"{note[: note.index(':')]}, and a non-linear transform bends the volume", _HARDEN)
+    return None, (note,)
 
 
 _HARDEN = "Take the volume out of its transform, or harden it (Transforms module)."
 
 
-class _gathered(tempfile.TemporaryDirectory[str]):  # noqa: N801 (used like a function)
-    """A folder with links to files that may lie anywhere; copies where links are not allowed."""
+@contextmanager
+def _gathered(job: VolumeJob) -> Iterator[Path]:
+    """A folder with links to files that may lie anywhere; copies where links are not allowed.
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        super().__init__(prefix="anomap-volume-", ignore_cleanup_errors=True)
-        for number, path in enumerate(files):
-            target = Path(self.name) / f"{number:06d}.dcm"
+    It lies in the job folder, with which it goes also when the process is ended.
+    """
+    with tempfile.TemporaryDirectory(prefix=GATHERED_PREFIX, dir=job.folder, ignore_cleanup_errors=True) as name:
+        for number, path in enumerate(job.files):
+            target = Path(name) / f"{number:06d}.dcm"
             try:
                 target.symlink_to(path.absolute())
             except OSError:
-                with suppress(OSError):  # a file that has gone is missing in what is read; the reader says so
-                    shutil.copyfile(path, target)
+                shutil.copyfile(path, target)
+        yield Path(name)
 
 
 def _turn_between(affine: Float64, series: ImageSeries) -> Turn:
@@ -156,7 +166,7 @@ def _from_voxels(job: VolumeJob, voxels: np.ndarray, infos: Sequence[BundleInfo]
         raise AnomapError("E112", "the volume is under a non-linear transform, and has no DICOM files to read", _HARDEN)
     world = job.to_world @ job.affine
     if (cosine := shear(world)) > MAX_SHEAR:
-        angle = np.degrees(np.arcsin(cosine))
+        angle = np.degrees(np.arcsin(min(cosine, 1.0)))
         raise AnomapError("E112", f"the volume's axes are not perpendicular (by {angle:.0f} degrees)", _HARDEN)
     if _is_ct(job, voxels, infos):
         return _ct(world, voxels)
@@ -172,13 +182,14 @@ def _is_ct(job: VolumeJob, voxels: np.ndarray, infos: Sequence[BundleInfo]) -> b
 def _ct(world: Float64, voxels: np.ndarray) -> Placed:
     turn = turn_towards(world, AXIAL)
     affine = turn.affine(world, voxels.shape)
-    pixels = np.ascontiguousarray(turn.turned(voxels), np.float32)
-    valid = np.isfinite(pixels) & (pixels > PADDING_HU)
-    pixels[~valid] = AIR_HU
-    if not valid.any() or pixels[valid].min() >= 0:
+    pixels = np.array(turn.turned(voxels), np.float32, order="C")  # a copy also of what is mapped and fits
+    valid = (pixels > PADDING_HU) & (pixels < np.inf)
+    lowest = pixels.min(where=valid, initial=np.inf)
+    np.copyto(pixels, AIR_HU, where=~valid)
+    if lowest >= 0:
         raise AnomapError("E109", "no voxel is below 0: these are no Hounsfield units", "Give a CT volume in HU.")
     notes = ["the volume has no DICOM files: its voxels were taken for Hounsfield units, and there is no DICOM report"]
-    if pixels[valid].min() > FAT_HU:
+    if lowest > FAT_HU:
         notes.append("no voxel is below -200 HU: check that the volume is CT in Hounsfield units")
     if (angle := rotation_degrees(affine)) > ODD_ROTATION_DEGREES:
         notes.append(f"the slices are rotated by {angle:.0f} degrees against the patient's axes")
@@ -191,9 +202,12 @@ def _ct(world: Float64, voxels: np.ndarray) -> Placed:
 def _radiograph(world: Float64, voxels: np.ndarray) -> Placed:
     if 1 not in voxels.shape:
         raise AnomapError("E113", "a radiograph has one slice, this volume has several")
-    # Across the picture is the direction of its one slice.
-    across = np.argmax(np.abs(world[:3, voxels.shape.index(1)]))
-    turn = turn_towards(world, (SAGITTAL, CORONAL, AXIAL)[across])
+    # Across the picture is the direction of its one slice, and stays so however oblique it lies.
+    axis = voxels.shape.index(1)
+    across = np.argmax(np.abs(world[:3, axis]))
+    straight = world.copy()
+    straight[:3, axis] = np.sign(world[across, axis]) * np.eye(3)[across]
+    turn = turn_towards(straight, (SAGITTAL, CORONAL, AXIAL)[across])
     pixels = np.ascontiguousarray(turn.turned(voxels), np.float32)
     valid = np.isfinite(pixels)
     low, high = (pixels[valid].min(), pixels[valid].max()) if valid.any() else (0.0, 0.0)
@@ -201,7 +215,10 @@ def _radiograph(world: Float64, voxels: np.ndarray) -> Placed:
         raise AnomapError("E108", "all pixels have the same value")
     pixels = np.where(valid, (pixels - low) / (high - low), np.float32(0)).astype(np.float32)
     notes = ["the picture has no DICOM file: black was taken for its lowest value, and there is no DICOM report"]
-    return _placed(pixels, valid, turn.affine(world, voxels.shape), "CR", turn, voxels, notes)
+    # Nobody knows whether a viewer's pixels are millimetres: only their shape counts, each covers an area of 1.
+    affine = turn.affine(world, voxels.shape)
+    affine[:3, :3] /= np.sqrt(np.linalg.norm(np.cross(affine[:3, 1], affine[:3, 2])))
+    return _placed(pixels, valid, affine, "CR", turn, voxels, notes)
 
 
 def _placed(

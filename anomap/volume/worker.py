@@ -13,34 +13,30 @@ It ends with the exit status of the table in `anomap.errors`; 130 when it was ca
 from __future__ import annotations
 
 import os
-import sys
+import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from anomap.bundle import list_bundles, load_bundle
-from anomap.cli import model_folder
-from anomap.console import begin, json_lines
-from anomap.domain import choose_bundle
-from anomap.errors import ExitStatus
-from anomap.output import as_error, error_entry, staged
-from anomap.pipeline import write_overlays, write_report
+from anomap.console import Listener, begin, json_lines
+from anomap.errors import AnomapError, ExitStatus
+from anomap.output import STAGING_PREFIX, as_error, error_entry
 from anomap.process import own_stdout
-from anomap.study import Listener, resolve_device
-from anomap.volume.fit import analyze_within_memory
-from anomap.volume.job import RESULT_FOLDER, VolumeJob, read_job, read_voxels
-from anomap.volume.place import place
-from anomap.volume.view import write_view
+from anomap.volume.job import GATHERED_PREFIX, read_job
 
 
 def main(words: list[str]) -> int:
-    """Run one job; the exit status."""
+    """Run one job; the exit status.
+
+    What takes seconds to import comes last: the process can be ended before, what libraries print on the way stays out
+    of the channel, and what is missing is told like every other error.
+    """
     begin()
-    channel = own_stdout()
-    tell = json_lines(channel)
-    threading.Thread(target=_watch_stdin, name="cancel", daemon=True).start()
+    tell = json_lines(own_stdout())
+    folder = Path(words[0]) if len(words) == 1 else None
+    threading.Thread(target=_watch_stdin, args=(folder,), name="cancel", daemon=True).start()
     try:
-        run_job(read_job(Path(words[0])), tell)
+        _run(folder, tell)
     except (Exception, KeyboardInterrupt) as cause:
         error = as_error(cause)
         tell({"event": "error", **error_entry(error), "exit_status": int(error.status)})
@@ -49,64 +45,30 @@ def main(words: list[str]) -> int:
     return ExitStatus.OK
 
 
-def run_job(job: VolumeJob, tell: Listener) -> None:
-    """Analyse a volume and publish ``result/`` in its job folder.
-
-    Args:
-        job: What the viewer asks for.
-        tell: Told of every step.
-
-    Raises:
-        AnomapError: As the stages do; ``result/`` then holds the refusal.
-    """
-
-    def stage(name: str, done: int, total: int) -> None:
-        tell({"event": "stage", "stage": name, "done": done, "total": total})
-
-    with staged(job.folder / RESULT_FOLDER) as folder:
-        stage("read", 0, 1)
-        infos = list_bundles(model_folder(job.models))
-        placed = place(job, read_voxels(job.folder), infos)
-        series = placed.series
-        info, reason = choose_bundle(series, infos, job.config.model)
-        tell({"event": "model", "model": info.name, "version": info.version, "reason": reason})
-        for warning in series.warnings:
-            tell({"event": "note", "text": warning})
-        stage("load model", 0, 1)
-        device = resolve_device(job.config.device)
-        tell({"event": "device", "device": device, **_facts(device)})
-
-        def say(text: str) -> None:
-            tell({"event": "note", "text": text})
-
-        analysis = analyze_within_memory(
-            series, lambda where: load_bundle(info.folder, where), device, job.config, stage, reason, say
-        )
-        stage("write", 0, 1)
-        segmentation, entries = write_overlays(analysis, folder, job.config)
-        write_view(analysis, placed, job, folder, _objects(series.headers, job, entries))
-        write_report(analysis, folder, job.config, segmentation, entries)
-        stage("write", 1, 1)
+def _run(folder: Path | None, tell: Listener) -> None:
+    if folder is None:
+        raise AnomapError("E200", "expected one argument: the path of a job folder")
+    job = read_job(folder)
+    try:
+        from anomap.volume.run import run_job
+    except ImportError as error:
+        if error.name == "torch":  # an extra; `as_error` says which
+            raise
+        missing = error.name or type(error).__name__
+        raise AnomapError(
+            "E203", f"this installation of anomap can't be used: {missing}", "Install it anew."
+        ) from error
+    run_job(job, tell)
 
 
-def _objects(headers: tuple[Any, ...], job: VolumeJob, entries: list[dict[str, Any]]) -> list[str]:
-    """Names of the DICOM objects that the result will hold."""
-    report = ["sr.dcm"] if headers and "sr" in job.config.outputs else []
-    return report + [entry["file"] for entry in entries if entry["sop_class_uid"]]
-
-
-def _facts(device: str) -> dict[str, Any]:
-    """What a user wants to know when it is slow or runs out of memory."""
-    import torch
-
-    free = {"free_gb": round(torch.cuda.mem_get_info(device)[0] / 1e9, 1)} if device.startswith("cuda") else {}
-    return {"torch": str(torch.__version__), **free}
-
-
-def _watch_stdin() -> None:
+def _watch_stdin(folder: Path | None) -> None:
     """End the process when it is told to, or when whoever started it has gone.
 
-    At once, also in the midst of a long computation: what is written lies in the job folder, which the starter removes.
+    At once, also in the midst of a long computation; what has been written so far goes first.
     """
-    sys.stdin.readline()
+    with suppress(OSError):  # closed from the start: nobody listens either
+        os.read(0, 1)  # not by sys.stdin: the lock of its buffer, held for ever, aborts the interpreter at its end
+    for prefix in (STAGING_PREFIX, GATHERED_PREFIX):
+        for path in folder.glob(f"{prefix}*") if folder is not None else ():
+            shutil.rmtree(path, ignore_errors=True)
     os._exit(int(ExitStatus.CANCELLED))

@@ -15,7 +15,7 @@ from AnomapLib.runner import LocalRunner
 
 from anomap.output import as_error, error_entry
 from anomap.volume.job import read_job
-from anomap.volume.worker import run_job
+from anomap.volume.run import run_job
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 KJI = np.eye(4)[[2, 1, 0, 3]]  # (i, j, k, 1) <-> (k, j, i, 1)
