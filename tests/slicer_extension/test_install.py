@@ -72,10 +72,10 @@ def make_5_12(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slicer 5.12 has `slicer.packaging`."""
     packaging = ModuleType("slicer_host.packaging")
 
-    def ensure(requirements: list[str], skip_packages: list[str], requester: str) -> None:
+    def ensure(requirements: list[str], requester: str) -> None:
         if not host.agrees:
             raise RuntimeError("User declined package installation")
-        host.install("pip_ensure", (requirements, skip_packages, requester), "anomap")
+        host.install("pip_ensure", (requirements, requester), "anomap")
 
     packaging.load_requirements = lambda path: [
         line for line in Path(path).read_text().splitlines() if line and not line.startswith("#")
@@ -103,7 +103,7 @@ def test_slicer_5_12_installs_by_its_packaging(host: Host, monkeypatch: pytest.M
     installer(host).ensure()
     assert host.calls == [
         ("installTorch", ">=2.9"),
-        ("pip_ensure", (["anomap>=0.1"], ["torch"], "Anomap")),
+        ("pip_ensure", (["anomap>=0.1"], "Anomap")),
     ]
     assert installer(host).missing() == []
 

@@ -113,9 +113,8 @@ class Installer:
         try:
             if packaging is None:
                 self.slicer.util.pip_install(f'-r "{REQUIREMENTS.as_posix()}"')
-            else:  # asks by itself; torch stays as the PyTorch extension chose it, whatever build anomap would pull
-                requirements = packaging.load_requirements(REQUIREMENTS)
-                packaging.pip_ensure(requirements, skip_packages=["torch"], requester="Anomap")
+            else:  # asks by itself
+                packaging.pip_ensure(packaging.load_requirements(REQUIREMENTS), requester="Anomap")
         except Exception as error:  # pip raises what it likes
             raise RuntimeError(f"anomap was not installed: {_firstLine(error)}") from error
 
