@@ -222,7 +222,7 @@ class AnomapLogic:
             self.log.append(f"{event['model']} {event['version']}: {event['reason']}")
         elif kind == "device":
             free = f", {event['free_gb']:g} GB free" if "free_gb" in event else ""
-            self.log.append(f"device: {event['device']}{free}")
+            self.log.append(f"device: {event['device']}, torch {event['torch']}{free}")
         elif kind == "note":
             self.log.append(event["text"])
         elif kind == "loaded" and self.state is State.RUNNING:
