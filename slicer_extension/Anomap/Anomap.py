@@ -142,6 +142,7 @@ class AnomapWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.logic = None
         self._parameters = None
+        self._volume = None
         self._guiTag = None
         self._entered = False
 
@@ -210,6 +211,7 @@ class AnomapWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameters.disconnectGui(self._guiTag)
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
         self._parameters = parameters
+        self._observeVolume(None)
         self._modelSection.follow(parameters)
         self._resultSection.follow(parameters)
         if parameters:
@@ -221,8 +223,24 @@ class AnomapWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onParametersModified(self, caller=None, event=None) -> None:
         """Show what the connected widgets don't show by themselves."""
+        self._observeVolume(self._parameters.inputVolume)
         self._modelSection.refresh()
         self._resultSection.refresh()
+        self._showState()
+
+    def _observeVolume(self, volume) -> None:
+        """Follow the voxels of the chosen volume: it may be chosen before they are read."""
+        if volume is self._volume:
+            return
+        event = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
+        if self._volume:
+            self.removeObserver(self._volume, event, self.onVoxelsModified)
+        self._volume = volume
+        if volume:
+            self.addObserver(volume, event, self.onVoxelsModified)
+
+    def onVoxelsModified(self, caller, event) -> None:
+        """Perhaps the volume can be analysed now."""
         self._showState()
 
     # The analysis
