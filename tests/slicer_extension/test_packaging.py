@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).parents[2]
 EXTENSION = ROOT / "slicer_extension"
 STUB = Path(__file__).parent / "cmake"
+VIEWS = Path(__file__).parent / "pictures"
 RUNNER = EXTENSION / "Anomap" / "Testing" / "Python" / "run_in_slicer.py"
 # The Extensions Index's schema v1.0.1, in short: nothing else may stand in an entry.
 ENTRY = {
@@ -168,6 +169,17 @@ def test_the_icon_is_a_generated_page(name: str):
         assert (image.size, image.mode) == ((128, 128), "RGBA")
         difference = np.abs(np.asarray(image, int) - np.asarray(icon(), int))
     assert difference.mean() < 1, "run `make docs`"
+
+
+def test_the_views_are_a_generated_page():
+    """The stored pictures of the views that are tested elsewhere, side by side."""
+    parts = [Image.open(VIEWS / f"{name}.png").convert("RGB") for name in ("axial", "reconstruction", "coronal")]
+    views = np.concatenate([np.asarray(part) for part in parts], axis=1)
+    path = EXTENSION / "Screenshots" / "views.png"
+    if os.environ.get("UPDATE_DOCS"):
+        Image.fromarray(views).save(path, optimize=True)
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image), views), "run `make docs`"
 
 
 TESTS = {  # what lies beside the runner -> whether the run may pass
