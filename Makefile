@@ -30,9 +30,11 @@ demo: $(VENV)/.core ## analyse a real CT image and a radiograph phantom with the
 	$(BIN)/anomap demo demo_output --overwrite
 
 tools:          ## the programs that the tests use: DICOM validators, Orthanc ... (Debian packages)
-	@( for program in dciodvfy dsrdump Orthanc chromium curl jq systemd-analyze; do command -v $$program || exit 1; done; \
-	  ls /usr/lib/orthanc/libOrthancDicomWeb.so* ) >/dev/null 2>&1 || { $(APT) update -q && \
-	  $(APT) install -y --no-install-recommends dicom3tools dcmtk orthanc orthanc-dicomweb chromium curl jq systemd; }
+	@( for program in dciodvfy dsrdump Orthanc chromium curl jq systemd-analyze cmake; do command -v $$program || exit 1; done; \
+	  ls /usr/lib/orthanc/libOrthancDicomWeb.so* /usr/lib/*/libEGL.so.1 /usr/lib/*/libOSMesa.so.8 \
+	    /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ) >/dev/null 2>&1 || { $(APT) update -q && \
+	  $(APT) install -y --no-install-recommends dicom3tools dcmtk orthanc orthanc-dicomweb chromium curl jq systemd \
+	    cmake libegl1 libosmesa6 fonts-dejavu-core; }
 
 check: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check .
