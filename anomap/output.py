@@ -130,6 +130,8 @@ def as_error(error: BaseException) -> AnomapError:
         return AnomapError("E400", "the memory did not suffice")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return AnomapError("E202", f"writing failed: {os.strerror(error.errno)}")
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return AnomapError("E203", "torch is not installed", "pip install 'anomap[torch]'")
     return AnomapError("E500", f"{type(error).__name__} at {_place(error)}")
 
 

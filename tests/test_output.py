@@ -253,6 +253,8 @@ def test_the_place_of_an_internal_error_is_our_own_line(monkeypatch):
         (KeyboardInterrupt(), "E403", 130),
         (OSError(errno.ENOSPC, "full"), "E202", 2),
         (RuntimeError("x"), "E500", 4),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "E203", 2),
+        (ModuleNotFoundError("No module named 'numpy'", name="numpy"), "E500", 4),
         (AnomapError("E402", "late"), "E402", 124),
     ],
 )

@@ -2,7 +2,7 @@
 
     stdin   "cancel", or its end: the process ends at once, nothing is published
     stdout  JSON lines, the events of `anomap.console` and
-            {"event": "device", "device": "cuda", "free_gb": 11.2}
+            {"event": "device", "device": "cuda", "torch": "2.13.0", "free_gb": 11.2}
             {"event": "note", "text": "..."}                a warning or a retreat, for people
             {"event": "done", "exit_status": 0}             last: JOB/result/ is there
             {"event": "error", "code": "E113", ...}         last: it is not
@@ -74,7 +74,7 @@ def run_job(job: VolumeJob, tell: Listener) -> None:
             tell({"event": "note", "text": warning})
         stage("load model", 0, 1)
         device = resolve_device(job.config.device)
-        tell({"event": "device", "device": device, **_free_memory(device)})
+        tell({"event": "device", "device": device, **_facts(device)})
 
         def say(text: str) -> None:
             tell({"event": "note", "text": text})
@@ -95,12 +95,12 @@ def _objects(headers: tuple[Any, ...], job: VolumeJob, entries: list[dict[str, A
     return report + [entry["file"] for entry in entries if entry["sop_class_uid"]]
 
 
-def _free_memory(device: str) -> dict[str, float]:
-    if not device.startswith("cuda"):
-        return {}
+def _facts(device: str) -> dict[str, Any]:
+    """What a user wants to know when it is slow or runs out of memory."""
     import torch
 
-    return {"free_gb": round(torch.cuda.mem_get_info(device)[0] / 1e9, 1)}
+    free = {"free_gb": round(torch.cuda.mem_get_info(device)[0] / 1e9, 1)} if device.startswith("cuda") else {}
+    return {"torch": str(torch.__version__), **free}
 
 
 def _watch_stdin() -> None:

@@ -179,8 +179,7 @@ class AnomapLogic:
         """Take a result out of the scene."""
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
         self.showReconstruction(outcome, False)
-        for node in outcome.nodes:
-            self.scene.RemoveNode(node)
+        self._removeNodes(outcome)
         if outcome.folderItem and hierarchy is not None:
             hierarchy.RemoveItem(outcome.folderItem)
         if self.outcome is outcome:
@@ -223,7 +222,7 @@ class AnomapLogic:
             self.log.append(f"{event['model']} {event['version']}: {event['reason']}")
         elif kind == "device":
             free = f", {event['free_gb']:g} GB free" if "free_gb" in event else ""
-            self.log.append(f"device: {event['device']}{free}")
+            self.log.append(f"device: {event['device']}, torch {event['torch']}{free}")
         elif kind == "note":
             self.log.append(event["text"])
         elif kind == "loaded" and self.state is State.RUNNING:
@@ -260,10 +259,18 @@ class AnomapLogic:
 
     def _end(self, state, message):
         if self._partial is not None:
-            for node in self._partial.nodes:
-                self.scene.RemoveNode(node)
+            self._removeNodes(self._partial)
         self.state, self.message = state, message
         self._input = self._facts = self._building = self._partial = None
+
+    def _removeNodes(self, outcome):
+        """Remove a result's nodes with the display nodes that only they have."""
+        for node in outcome.nodes:
+            displays = []
+            if node.IsA("vtkMRMLDisplayableNode"):
+                displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+            for gone in (node, *displays):
+                self.scene.RemoveNode(gone)
 
     def _composites(self):
         return self._nodes("vtkMRMLSliceCompositeNode")

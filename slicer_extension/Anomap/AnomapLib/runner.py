@@ -11,6 +11,7 @@ JSON lines that ``anomap/volume/worker.py`` describes, and three of the runner's
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ class LocalRunner:
         try:
             folder = Path(place.name)
             write(folder)
-            last = self._process_events(folder)
+            last = self._lastEvent(folder)
             if self._cancelled.is_set():
                 return {"event": "cancelled"}
             if last.get("event") != "done":
@@ -136,7 +137,7 @@ class LocalRunner:
             if place is not None:
                 place.cleanup()
 
-    def _process_events(self, folder):
+    def _lastEvent(self, folder):
         """Run the process and pass on what it says; the last thing it said."""
         with (folder / "stderr.txt").open("w+b") as errors:
             with self._lock:
@@ -146,9 +147,12 @@ class LocalRunner:
             last = {}
             try:
                 for line in process.stdout:
-                    last = _event(line) or last
-                    if last.get("event") not in ("done", "error"):
-                        self._events.put(last)
+                    event = _event(line)
+                    if event is None:
+                        continue
+                    last = event
+                    if event["event"] not in ("done", "error"):
+                        self._events.put(event)
                 status = process.wait()
             finally:
                 _endGroup(process)  # also what it may have left behind
@@ -197,8 +201,10 @@ def _failure(code, message, remedy="Look at the log below, and at the installati
 def _died(status, errors):
     """The process ended without a word: the last line of its errors says most."""
     lines = [line for line in errors.splitlines() if line.strip()]
-    if any("No module named" in line and "anomap" in line for line in lines):
-        return _failure("E203", "this Python has no anomap", "Install anomap, or choose another Python (Advanced).")
+    missing = re.search(r"No module named '?(anomap|torch)\b", errors)
+    if missing:
+        remedy = f"Install {missing[1]}, or choose another Python (Advanced)."
+        return _failure("E203", f"this Python has no {missing[1]}", remedy)
     how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
     return _failure("E606", f"the analysis process {how}{': ' + lines[-1] if lines else ''}")
 
