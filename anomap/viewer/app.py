@@ -234,6 +234,7 @@ class Application:
     def _show_result(self, outcome: Any) -> None:
         self._outcome = outcome
         self._logic.show(outcome, self._state.opacity)
+        outcome.overlayNode.GetDisplayNode().SetWindowLevelLocked(True)  # dragging means the image, not the colours
         self._state.update(
             {
                 "verdict": outcome.verdict,

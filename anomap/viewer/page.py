@@ -59,7 +59,7 @@ def _images(application: Application) -> None:
     with html.Section(id="images"):
         with html.Div(classes="d-flex ga-2 align-center"):
             v3.VTextField(
-                v_model=("path",), label="Folder, zip or file on this machine", disabled=(_BUSY,),
+                v_model=("path",), label="Folder, zip or file", disabled=(_BUSY,),
                 id="path", keydown_enter=application.open_typed,
                 __events=[("keydown_enter", "keydown.enter")], **_FIELD,
             )  # fmt: skip
@@ -148,7 +148,7 @@ def _table(application: Application) -> None:
     with html.Div(classes="table"), v3.VTable(density="compact", fixed_header=True, id="rows"):
         with html.Thead(), html.Tr():
             html.Th("Place")
-            html.Th("Score ({{ unit }})", classes="text-right")
+            html.Th("Score", classes="text-right", title=("unit",))
             html.Th("p", classes="text-right")
             html.Th("Size", classes="text-right")
         with (

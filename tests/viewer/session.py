@@ -124,7 +124,7 @@ class Tab:
     def places(self) -> dict[str, str]:
         """Name of a view -> where it is."""
         names = [line.split() for line in self.page.locator(".view-name").all_inner_texts()]
-        return {words[0]: words[1] for words in names}
+        return {words[0]: " ".join(words[1:]) for words in names}
 
     def picture(self) -> np.ndarray[Any, Any]:
         """The views as they look now, ``(R, C, 3)``."""
