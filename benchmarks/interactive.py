@@ -3,8 +3,8 @@
 python benchmarks/interactive.py           # needs the extras viewer and torch
 
 Writes benchmarks/results/interactive.json. The extension's own logic runs on a real MRML scene, the analysis in its
-process with ct-64. A loop stands for the interface thread: it calls `update` every 30 ms, as the module's timer does, and
-measures how long each call takes and how late each tick comes because another thread held the interpreter's lock.
+process with ct-64. A loop stands for the interface thread: it calls `update` every 30 ms, as the module's timer does,
+and measures how long each call takes and how late each tick comes because another thread held the interpreter's lock.
 What views need to draw themselves is not in it.
 """
 

@@ -352,7 +352,11 @@ def test_events_move_the_bar_forward_and_fill_the_log(application, node):
     assert seen == sorted(seen)
     assert 0.4 < seen[-1] < 0.6
     assert logic.message == "project 0 %"
-    assert logic.log == ["m 1: because", "device: cuda, torch 2.13.0, 3.5 GB free", "out of memory; again with 8 images at a time"]
+    assert logic.log == [
+        "m 1: because",
+        "device: cuda, torch 2.13.0, 3.5 GB free",
+        "out of memory; again with 8 images at a time",
+    ]
 
 
 def test_nothing_of_the_job_stays_when_the_application_ends(application, ct, toy_models):

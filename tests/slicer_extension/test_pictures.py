@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from AnomapLib.logic import AnomapLogic, Outcome
 from AnomapLib.job import View
+from AnomapLib.logic import AnomapLogic, Outcome
 from AnomapLib.results import build
 from PIL import Image
 from scipy import ndimage

@@ -1,4 +1,4 @@
-"""One study, four ways in: command line, MAP application, Slicer logic, browser viewer. The same scores, the same map."""
+"""One study, four ways in: command line, MAP application, Slicer logic, browser viewer. The same scores and map."""
 
 from __future__ import annotations
 
@@ -166,7 +166,9 @@ def test_what_slicer_shows_is_what_the_report_says(reference, study, toy_models)
     scores = [image["score_wd_patch_hu"] for image in reference.content["images"]]
     slices = sorted((row for row in result.rows if row.kind == "slice"), key=lambda row: row.number)
     assert [row.score for row in slices] == scores
-    for row, region in zip([row for row in result.rows if row.kind == "region"], reference.content["regions"], strict=True):
+    for row, region in zip(
+        [row for row in result.rows if row.kind == "region"], reference.content["regions"], strict=True
+    ):
         assert isinstance(row, Row)
         left, posterior, superior = region["centroid_lps_mm"]
         assert row.ras == pytest.approx((-left, -posterior, superior), abs=1e-6)
@@ -174,7 +176,9 @@ def test_what_slicer_shows_is_what_the_report_says(reference, study, toy_models)
     threshold = reference.content["thresholds"]["region_score_wd_patch_hu"]
     marked = np.zeros(result.heat.shape, bool)  # of the SEG's frames, by where they lie
     seg = reference.objects["seg"]
-    heights = sorted({float(dcmread(path, stop_before_pixels=True).ImagePositionPatient[2]) for path in study.iterdir()})
+    heights = sorted(
+        {float(dcmread(path, stop_before_pixels=True).ImagePositionPatient[2]) for path in study.iterdir()}
+    )
     frames = seg.pixel_array.reshape(-1, *result.heat.shape[1:])
     for frame, what in zip(frames, seg.PerFrameFunctionalGroupsSequence, strict=True):
         height = float(what.PlanePositionSequence[0].ImagePositionPatient[2])

@@ -1,4 +1,4 @@
-"""Where a volume node lies. Here and nowhere else RAS meets LPS: the analysis knows LPS mm and indices (k, j, i) only."""
+"""Where a volume node lies. Here alone RAS meets LPS: the analysis knows LPS mm and indices (k, j, i) only."""
 
 import numpy as np
 import vtk

@@ -1,7 +1,7 @@
 """What the module does, without any window: a volume node in, nodes with the result out.
 
-Everything it works with is given to it (scene, runner, the DICOM database's way to a file), so that it runs in Slicer, in
-the browser viewer and in tests alike. All methods belong to the interface thread and return at once.
+Everything it works with is given to it (scene, runner, the DICOM database's way to a file), so that it runs in
+Slicer, in the browser viewer and in tests alike. All methods belong to the interface thread and return at once.
 """
 
 import enum

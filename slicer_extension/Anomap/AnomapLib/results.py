@@ -108,7 +108,7 @@ def build(scene, inputNode, affine, view, outcome):
     if content["regions"]:
         outcome.segmentationNode = _segmentation(scene, f"{name} unusual regions", inputNode)
         yield
-        for region, mask in zip(content["regions"], view.masks):
+        for region, mask in zip(content["regions"], view.masks, strict=True):
             _addSegment(outcome.segmentationNode, region, mask, affine)
             yield
     outcome.rows = _rows(inputNode, content)
@@ -128,7 +128,7 @@ def setHeatDisplay(outcome):
 
 
 def colorNode(scene):
-    """anomap's colour table, made when it is not there: file-based tables are not in every build."""
+    """Anomap's colour table, made when it is not there: file-based tables are not in every build."""
     found = scene.GetFirstNodeByName(COLOR_NODE)
     if found is not None and found.IsA("vtkMRMLColorTableNode"):
         return found
@@ -207,7 +207,9 @@ def _addSegment(node, region, mask, affine):
 def _rows(inputNode, content):
     """Regions by rank, then slices from the oddest."""
     rows = [
-        Row("region", number, worldRas(inputNode, entry["place_lps_mm"]), entry["score"], entry["p_value"], _size(entry))
+        Row(
+            "region", number, worldRas(inputNode, entry["place_lps_mm"]), entry["score"], entry["p_value"], _size(entry)
+        )
         for number, entry in enumerate(content["regions"], 1)
     ]
     slices = [

@@ -174,7 +174,7 @@ class LocalRunner:
             if sys.platform == "win32"
             else {"start_new_session": True}
         )
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 (our own command line, no shell)
             [self._python, "-m", "anomap.volume", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -213,7 +213,8 @@ def _endGroup(process):
     """End a process and all that it has started. A launcher that is killed alone leaves the real worker running."""
     if sys.platform == "win32":
         if process.poll() is None:
-            subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], check=False, capture_output=True)
+            words = ["taskkill", "/T", "/F", "/PID", str(process.pid)]
+            subprocess.run(words, check=False, capture_output=True)  # noqa: S603 (a program of Windows)
         return
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
