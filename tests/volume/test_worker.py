@@ -388,7 +388,7 @@ def test_a_cancelled_projection_ends_at_once_and_leaves_nothing(job, end) -> Non
         asked = time.monotonic()
         end(process.popen)
         assert process.popen.wait(20) == 130
-        assert time.monotonic() - asked < 5.0  # the projection would go on for hours; benchmarks/interactive.py times it
+        assert time.monotonic() - asked < 5.0  # it would go on for hours; benchmarks/interactive.py times it
     assert names(folder) == ["job.json", "voxels.npy"]
     assert {event["event"] for event in process.events} == {"stage", "model", "device"}
 
