@@ -90,12 +90,14 @@ class Application:
         """A new, empty folder for files from the browser."""
         return Path(tempfile.mkdtemp(dir=self._uploads))
 
-    def open(self, source: Path) -> None:
-        """Read images and show the first series; returns at once."""
-        if not self.busy:
-            with self._state:
-                self._state.update({"opening": True, "error": ""})
-            create_task(self._open(source))
+    def open(self, source: Path) -> asyncio.Task[None] | None:
+        """Begin to read images, of which the first series is then shown; the task, None while something else runs."""
+        if self.busy:
+            return None
+        with self._state:
+            self._state.update({"opening": True, "error": ""})
+        task: asyncio.Task[None] = create_task(self._open(source))
+        return task
 
     @_told
     def open_typed(self) -> None:

@@ -121,7 +121,10 @@ def _prepare(app: web.Application, application: Application) -> None:
                 while chunk := await part.read_chunk(_CHUNK):
                     file.write(chunk)
             count += 1
-        application.open(folder / "000000" if count == 1 else folder)
+        task = application.open(folder / "000000" if count == 1 else folder)
+        if task is None:
+            return web.Response(status=409)
+        await task
         return web.Response(status=204)
 
     async def report(_: web.Request) -> web.Response:

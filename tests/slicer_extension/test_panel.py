@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import slicer
@@ -156,13 +156,43 @@ def test_a_row_jumps_also_when_the_table_is_sorted(panel: SimpleNamespace):
     assert panel.logic.last("jumpTo") == (outcome.rows[2],)
 
 
-def test_export_needs_a_volume_from_dicom(panel: SimpleNamespace):
+@pytest.fixture
+def database(panel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A stand-in for Slicer's DICOM database and the function that fills it."""
+    database = SimpleNamespace(taken=[], takes=True)
+    database.fileForInstance = {"1.2.3": "/dicom/1.dcm"}.get
+
+    def importDicom(folder: str, into: object, copyFiles: bool = False) -> bool:
+        database.taken.append((folder, into is database, copyFiles))
+        return database.takes
+
+    library = ModuleType("DICOMLib")
+    library.DICOMUtils = SimpleNamespace(importDicom=importDicom)
+    monkeypatch.setitem(sys.modules, "DICOMLib", library)
+    monkeypatch.setattr(slicer, "dicomDatabase", database)
+    return database
+
+
+def test_the_files_of_a_volume_are_those_of_the_database(panel: SimpleNamespace, database: SimpleNamespace):
+    assert panel.module.fileOfInstance("1.2.3") == "/dicom/1.dcm"
+    slicer.dicomDatabase = None  # not opened yet
+    assert panel.module.fileOfInstance("1.2.3") == ""
+
+
+def test_a_database_that_takes_nothing_is_said(panel: SimpleNamespace, database: SimpleNamespace):
+    finish(panel)
+    database.takes = False
+    panel.ui.exportButton.click()
+    assert panel.ui.statusLabel.text.startswith("Slicer's DICOM database did not take the files")
+
+
+def test_export_needs_a_volume_from_dicom(panel: SimpleNamespace, database: SimpleNamespace):
     finish(panel, dicomFiles=[])
     assert not panel.ui.exportButton.enabled
     assert "DICOM database" in panel.ui.exportButton.toolTip
     finish(panel)
     panel.ui.exportButton.click()
-    assert panel.logic.last("exportDicom") == (3,)
+    assert database.taken == [("a folder", True, True)], "a copy: the folder is removed afterwards"
     assert panel.ui.statusLabel.text == "3 objects are in the DICOM database now."
 
 

@@ -95,8 +95,9 @@ class Tab:
         self.page.wait_for_selector("#notice")
 
     def send(self, *paths: Path) -> None:
-        """Send files from the browser."""
-        self.page.set_input_files("#files", [str(path) for path in paths])
+        """Send files from the browser, and wait until they are read or refused."""
+        with self.page.expect_response("**/upload"):
+            self.page.set_input_files("#files", [str(path) for path in paths])
 
     def type_path(self, path: Path) -> None:
         """Open a path by typing it."""
@@ -130,6 +131,18 @@ class Tab:
         """The views as they look now, ``(R, C, 3)``."""
         content = self.page.locator(".views").screenshot()
         return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+    def still(self) -> np.ndarray[Any, Any]:
+        """The views once they stay as they are: three views are drawn one after the other, roughly at first."""
+        seen = [self.picture()]
+
+        def settled() -> bool:
+            self.page.wait_for_timeout(700)
+            seen.append(self.picture())
+            return np.array_equal(seen[-2], seen[-1])
+
+        self.until(settled, "the picture stays")
+        return seen[-1]
 
     def coloured(self) -> float:
         """Share of coloured pixels in the views."""

@@ -16,7 +16,7 @@ from tests.service.clinic import ROOT
 
 
 @pytest.fixture(autouse=True)
-def window(monkeypatch):
+def no_display(monkeypatch):
     """No display, and no choice made yet."""
     for name in ("DISPLAY", "VTK_DEFAULT_OPENGL_WINDOW"):
         monkeypatch.setenv(name, "")  # so that it is restored also when it wasn't set

@@ -127,10 +127,15 @@ class ResultSection:
 
 
 def importDicom(folder) -> None:
-    """Copy the DICOM files of a folder into Slicer's database."""
+    """Copy the DICOM files of a folder into Slicer's database.
+
+    Raises:
+        ValueError: One line, when it didn't take them.
+    """
     from DICOMLib import DICOMUtils
 
-    DICOMUtils.importDicom(str(folder), slicer.dicomDatabase, True)
+    if not DICOMUtils.importDicom(str(folder), slicer.dicomDatabase, True):  # it writes why into Slicer's log
+        raise ValueError(_("Slicer's DICOM database did not take the files; see the error log."))
 
 
 def _details(outcome) -> str:
