@@ -9,7 +9,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 IMAGE  ?= anomap:latest
 APT    := $(shell [ "$$(id -u)" = 0 ] || echo sudo) apt-get
 
-.PHONY: help setup demo test test-fast test-gpu check tools clinic-test slicer-test soak docs bench faults quality bundle image image-test clean
+.PHONY: help setup demo test test-fast test-gpu check tools clinic-test slicer-test slicer-core-test soak docs bench interactive faults quality bundle image image-test clean
 
 help:           ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -50,8 +50,10 @@ test-fast: $(VENV)/.dev ## unit tests only, first failure stops
 clinic-test: $(VENV)/.dev tools ## the clinic node beside a real Orthanc
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/service tests/clinic
 
-slicer-test: $(VENV)/.dev $(SLICER)/.done tools ## the extension on two versions of Slicer's core, and the browser viewer
+slicer-test: $(VENV)/.dev tools slicer-core-test ## the extension on two versions of Slicer's core, and the browser viewer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/volume tests/slicer_extension tests/viewer
+
+slicer-core-test: $(SLICER)/.done tools ## the extension on the core of the Slicer of today alone; the rest is part of `make test`
 	OMP_NUM_THREADS=1 $(SLICER)/bin/python -m pytest -n 2 --dist loadfile tests/slicer_extension
 
 $(SLICER)/.done: pyproject.toml constraints.txt
@@ -85,6 +87,9 @@ bench: $(VENV)/.dev ## seconds per stage; writes benchmarks/results/<device>.jso
 
 faults: $(VENV)/.dev tools ## bad input, hostile peers, crashes; writes benchmarks/results/faults.json
 	OMP_NUM_THREADS=1 FAULTS_JSON=benchmarks/results/faults.json $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/clinic
+
+interactive: $(VENV)/.dev ## how long a viewer waits; writes benchmarks/results/interactive.json
+	$(BIN)/python benchmarks/interactive.py
 
 quality: $(VENV)/.dev ## AUROC tables of the shipped models (needs ../shared/data)
 	$(BIN)/python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr
