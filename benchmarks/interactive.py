@@ -33,7 +33,7 @@ _FLIP_RAS = (-1.0, -1.0, 1.0)
 
 
 def trunk(slices: int, side: int) -> np.ndarray:
-    """A CT of an elliptical trunk with two lungs and a rod of metal, HU int16 ``(k, row, col)``."""
+    """A CT of an elliptical trunk with two lungs and a block of metal, HU int16 ``(k, row, col)``."""
     row, col = np.mgrid[0:side, 0:side] / side - 0.5
     plane = np.full((side, side), -1000.0)
     plane[np.hypot(row / 0.3, col / 0.42) < 1] = 40.0
@@ -41,7 +41,7 @@ def trunk(slices: int, side: int) -> np.ndarray:
         plane[np.hypot((row + 0.03) / 0.17, (col - middle) / 0.12) < 1] = -850.0
     rng = np.random.default_rng(0)
     volume = np.stack([plane + rng.normal(0, 10, plane.shape) for _ in range(slices)]).astype(np.int16)
-    volume[slices // 3 : slices // 2, side // 2 : side // 2 + side // 64, side // 4 : side // 2] = 3000
+    volume[slices // 3 : slices // 2, side // 2 : side // 2 + side // 6, side // 4 : side // 2] = 3000
     return volume
 
 
