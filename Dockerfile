@@ -35,6 +35,7 @@ COPY docs docs
 COPY models models
 COPY anomap anomap
 COPY deploy_app deploy_app
+COPY slicer_extension/Anomap/AnomapLib slicer_extension/Anomap/AnomapLib
 COPY container container
 # The MAP specification wants application and models in places of its own: they move there, links take their place.
 RUN /opt/tools/bin/pip wheel --no-deps --no-build-isolation -w dist . \

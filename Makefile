@@ -1,12 +1,15 @@
 # Two commands a newcomer needs: `make demo` and `make test`. Everything lives in .venv.
 PYTHON ?= python3
 VENV   := .venv
+# The viewer pins an older slicer-core than the Slicer of today; the extension is tried against both.
+SLICER := .venv-slicer
+SLICER_CORE := 5.12.4.0
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 IMAGE  ?= anomap:latest
 APT    := $(shell [ "$$(id -u)" = 0 ] || echo sudo) apt-get
 
-.PHONY: help setup demo test test-fast test-gpu check tools clinic-test soak docs bench faults quality bundle image image-test clean
+.PHONY: help setup demo test test-fast test-gpu check tools clinic-test slicer-test slicer-core-test soak docs bench interactive faults quality bundle image image-test clean
 
 help:           ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -16,20 +19,22 @@ setup: $(VENV)/.core ## virtual environment with anomap and its pinned dependenc
 $(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
-	$(PIP) -e .
+	$(PIP) -e ".[torch]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) -e ".[deploy,serve,dev]"
+	$(PIP) -e ".[torch,deploy,serve,viewer,dev]"
 	touch $@
 
 demo: $(VENV)/.core ## analyse a real CT image and a radiograph phantom with the embedded models
 	$(BIN)/anomap demo demo_output --overwrite
 
 tools:          ## the programs that the tests use: DICOM validators, Orthanc ... (Debian packages)
-	@( for program in dciodvfy dsrdump Orthanc chromium curl jq systemd-analyze; do command -v $$program || exit 1; done; \
-	  ls /usr/lib/orthanc/libOrthancDicomWeb.so* ) >/dev/null 2>&1 || { $(APT) update -q && \
-	  $(APT) install -y --no-install-recommends dicom3tools dcmtk orthanc orthanc-dicomweb chromium curl jq systemd; }
+	@( for program in dciodvfy dsrdump Orthanc chromium curl jq systemd-analyze cmake; do command -v $$program || exit 1; done; \
+	  ls /usr/lib/orthanc/libOrthancDicomWeb.so* /usr/lib/*/libEGL.so.1 /usr/lib/*/libOSMesa.so.8 \
+	    /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ) >/dev/null 2>&1 || { $(APT) update -q && \
+	  $(APT) install -y --no-install-recommends dicom3tools dcmtk orthanc orthanc-dicomweb chromium curl jq systemd \
+	    cmake libegl1 libosmesa6 fonts-dejavu-core; }
 
 check: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check .
@@ -44,6 +49,20 @@ test-fast: $(VENV)/.dev ## unit tests only, first failure stops
 
 clinic-test: $(VENV)/.dev tools ## the clinic node beside a real Orthanc
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/service tests/clinic
+
+slicer-test: $(VENV)/.dev tools slicer-core-test ## the extension on two versions of Slicer's core, and the browser viewer
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/volume tests/slicer_extension tests/viewer
+
+slicer-core-test: $(SLICER)/.done tools ## the extension on the core of the Slicer of today alone; the rest is part of `make test`
+	OMP_NUM_THREADS=1 $(SLICER)/bin/python -m pytest -n 2 --dist loadfile tests/slicer_extension
+
+$(SLICER)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SLICER)
+	grep -v "^slicer" constraints.txt > $(SLICER)/constraints.txt
+	$(SLICER)/bin/pip install --quiet --disable-pip-version-check -c $(SLICER)/constraints.txt torch==2.13.0
+	$(SLICER)/bin/pip install --quiet --disable-pip-version-check -c $(SLICER)/constraints.txt \
+	  -e ".[torch,dev]" slicer-core==$(SLICER_CORE)
+	touch $@
 
 test-gpu: $(VENV)/.dev ## the tests that need CUDA
 	$(BIN)/python -m pytest -m gpu
@@ -69,9 +88,12 @@ bench: $(VENV)/.dev ## seconds per stage; writes benchmarks/results/<device>.jso
 faults: $(VENV)/.dev tools ## bad input, hostile peers, crashes; writes benchmarks/results/faults.json
 	OMP_NUM_THREADS=1 FAULTS_JSON=benchmarks/results/faults.json $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/clinic
 
+interactive: $(VENV)/.dev ## how long a viewer waits; writes benchmarks/results/interactive.json
+	$(BIN)/python benchmarks/interactive.py
+
 quality: $(VENV)/.dev ## AUROC tables of the shipped models (needs ../shared/data)
 	$(BIN)/python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr
 	$(BIN)/python benchmarks/quality.py --bundle models/ct-64 --data ../shared/data/ct
 
 clean:          ## remove what make made
-	rm -rf $(VENV) demo_output build dist
+	rm -rf $(VENV) $(SLICER) demo_output build dist

@@ -24,6 +24,7 @@ from anomap.config import AnalyzeConfig
 from anomap.console import Event, begin, listening, print_error, print_line, print_result, silence, skipped_lines
 from anomap.errors import AnomapError, ExitStatus
 from anomap.service.commands import Serve, Status
+from anomap.viewer.commands import Viewer
 
 if TYPE_CHECKING:
     from anomap.bundle import BundleInfo
@@ -218,6 +219,7 @@ def _parse(words: list[str]) -> Any:
         "doctor": Doctor,
         "serve": Serve,
         "status": Status,
+        "viewer": Viewer,
     }
     about = f"Finds what does not belong in a medical image, and shows where. {anomap.NOT_A_DIAGNOSIS}"
     command = tyro.extras.subcommand_cli_from_dict(

@@ -29,12 +29,13 @@ from anomap.dicom.secondary_capture import build_secondary_capture
 from anomap.dicom.segmentation import build_segmentation
 from anomap.output import write_result, writing
 from anomap.preprocessing import prepare
+from anomap.preprocessing.geometry import resample_to_source
 from anomap.preview import render_preview
 from anomap.projection import project
 from anomap.projection.schedule import ProjectionConfig, preset
 from anomap.report import Json, output_entry, series_result
 from anomap.scoring import ScoreConfig, score
-from anomap.types import AnomalyResult, Cohort, ImageSeries, Prepared, Reconstruction, ScoreMap
+from anomap.types import AnomalyResult, Cohort, Float32, ImageSeries, Prepared, Reconstruction, ScoreMap
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -54,6 +55,13 @@ class Analysis:
     score_map: ScoreMap
     result: AnomalyResult
     choice: str
+
+    def reconstructed(self, n: int) -> Float32:
+        """Reconstruction of image n on the source grid, ``(R, C)`` in source units; NaN where the model saw nothing."""
+        prepared = self.prepared
+        values = prepared.offset[n] + prepared.gain[n] * self.reconstruction.images[n, 0].astype(np.float64)
+        values[~prepared.valid[n, 0]] = np.nan
+        return resample_to_source(values.astype(np.float32), prepared.to_source[n], self.series.pixels.shape[1:])
 
 
 def analyze_series(

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from anomap import NOT_A_DIAGNOSIS, __version__
-from anomap.preprocessing.geometry import box_to_source, resample_to_source
+from anomap.preprocessing.geometry import box_to_source
 from anomap.types import AnomalyResult, Bool, Float32, Region, Verdict
 
 if TYPE_CHECKING:
@@ -200,11 +200,7 @@ def _shown(pixels: Float32, analysis: Analysis, n: int) -> UInt8:
 
 def _reconstructed(analysis: Analysis, n: int) -> UInt8:
     """The reconstruction on the source grid, through the same window."""
-    prepared = analysis.prepared
-    values = prepared.offset[n] + prepared.gain[n] * analysis.reconstruction.images[n, 0].astype(np.float64)
-    values[~prepared.valid[n, 0]] = np.nan
-    shape = analysis.series.pixels.shape[1:]
-    return _shown(resample_to_source(values.astype(np.float32), prepared.to_source[n], shape), analysis, n)
+    return _shown(analysis.reconstructed(n), analysis, n)
 
 
 def _scaled(pixels: UInt8, look: _Look) -> Image.Image:

@@ -1,4 +1,4 @@
-"""How a child process ends that was started in a session of its own."""
+"""Child processes: their channel to whoever started them, and how one ends that has a session of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
+from typing import TextIO
 
 
 def end_group(child: subprocess.Popen[bytes], grace_s: float) -> None:
@@ -20,3 +21,10 @@ def end_group(child: subprocess.Popen[bytes], grace_s: float) -> None:
             os.killpg(child.pid, number)
         with suppress(subprocess.TimeoutExpired):
             child.wait(grace_s)
+
+
+def own_stdout() -> TextIO:
+    """The pipe to the parent, out of the reach of libraries that print: their words go to stderr."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return channel

@@ -23,10 +23,10 @@ LAYERS = [
         "preview",
         "domain",
     },
-    {"cli", "__main__", "console", "doctor", "service"},
+    {"cli", "__main__", "console", "doctor", "service", "viewer", "volume"},
 ]
 FORBIDDEN = {  # package -> modules it must never import
-    "anomap": ("monai", "holoscan", "slicer", "deploy_app", "slicer_extension"),
+    "anomap": ("monai", "holoscan", "deploy_app", "slicer_extension"),
     "anomap/networks": ("pydicom", "highdicom"),
     "anomap/scoring": ("pydicom", "highdicom"),
     "anomap/projection": ("pydicom", "highdicom"),
@@ -81,6 +81,12 @@ def test_only_the_clinic_node_knows_the_network() -> None:
     for path in FILES:
         met = {name.split(".")[0] for name in imports(path)} & {"pynetdicom", "dicomweb_client", "flask", "waitress"}
         assert not met or path.is_relative_to(ROOT / "anomap" / "service"), f"{path} imports {sorted(met)}"
+
+
+def test_only_the_viewer_knows_slicer_and_the_browser() -> None:
+    for path in FILES:
+        met = {name.split(".")[0] for name in imports(path)} & {"slicer", "vtk", "vtkmodules", "trame", "trame_slicer"}
+        assert not met or path.is_relative_to(ROOT / "anomap" / "viewer"), f"{path} imports {sorted(met)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

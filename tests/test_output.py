@@ -250,9 +250,12 @@ def test_the_place_of_an_internal_error_is_our_own_line(monkeypatch):
     [
         (MemoryError(), "E400", 4),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "E400", 4),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), "E400", 4),
         (KeyboardInterrupt(), "E403", 130),
         (OSError(errno.ENOSPC, "full"), "E202", 2),
         (RuntimeError("x"), "E500", 4),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "E203", 2),
+        (ModuleNotFoundError("No module named 'numpy'", name="numpy"), "E500", 4),
         (AnomapError("E402", "late"), "E402", 124),
     ],
 )

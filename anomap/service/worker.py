@@ -24,6 +24,7 @@ from anomap.config import AnalyzeConfig
 from anomap.console import begin
 from anomap.errors import AnomapError
 from anomap.output import as_error, error_entry
+from anomap.process import own_stdout
 
 _GRACE_S = 5.0
 
@@ -31,7 +32,7 @@ _GRACE_S = 5.0
 def main() -> int:
     """Run jobs until stdin ends; not for people."""
     begin()
-    channel = _own_stdout()
+    channel = own_stdout()
     words: dict[str, Any] = json.loads(sys.argv[1])
     limit = int(words["memory_limit_gb"] * 1e9)
     if limit:
@@ -80,13 +81,6 @@ def run_job(order: dict[str, Any], models: Path, config: AnalyzeConfig, bundles:
 
 def _failure(error: AnomapError) -> dict[str, Any]:
     return {"event": "error", **error_entry(error)}
-
-
-def _own_stdout() -> TextIO:
-    """The pipe to the node, out of the reach of libraries that print."""
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return channel
 
 
 def _say(channel: TextIO, event: dict[str, Any]) -> None:

@@ -7,11 +7,9 @@ import os
 import re
 import socket
 import threading
-from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import sync_playwright
 from pydicom import dcmread
 
 from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
@@ -20,15 +18,11 @@ from anomap.service.settings import Web
 from anomap.service.spool import key_of
 from anomap.service.types import JobState
 from anomap.service.web import Page, create_app
+from tests.browser import chromium
 from tests.service.clinic import ROOT, Node, eventually, free_port, running
 from tests.service.listening import send
 from tests.service.parts import Archive, image
 
-CHROMIUM = Path("/usr/bin/chromium")
-SWITCHES = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PICTURE = bytes.fromhex("89504e470d0a1a0a") + b"preview"
 
 
@@ -176,11 +170,8 @@ def _toy_models(folder):
 
 @pytest.fixture(scope="module")
 def browser():
-    assert CHROMIUM.exists(), "Chromium is missing: apt-get install chromium"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=SWITCHES)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 def _visit(browser, node, **view):

@@ -1,0 +1,1 @@
+"""What the Anomap module is made of; `logic` is the way in."""

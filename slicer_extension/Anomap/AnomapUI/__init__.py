@@ -1,0 +1,1 @@
+"""Parts of the panel that have a life of their own. Unlike AnomapLib, they know Qt."""
