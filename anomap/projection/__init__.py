@@ -18,6 +18,7 @@ from torch import Tensor
 from anomap.errors import AnomapError
 from anomap.networks.encoder import Encoder
 from anomap.networks.stylegan2 import Discriminator, Generator
+from anomap.projection.adam import Adam
 from anomap.projection.losses import (
     Features,
     discriminator_features,
@@ -228,11 +229,9 @@ def _fit(
     noise: list[Tensor] = []
     if config.optimise_noise:
         noise = [draws.normal(1, *shape).requires_grad_(True) for shape in synthesis.noise_shapes()]
-    optimiser = torch.optim.Adam([w, *noise], betas=(0.9, 0.999), lr=config.learning_rate)
+    optimiser = Adam([w, *noise])
     earlier = torch.full((len(target),), math.inf, device=target.device)
     for step in range(config.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, config)
         amount = w_noise_factor(step, config) * cloud.spread
         styles = w + amount * draws.normal(w.shape[1]) if amount > 0 else w
         loss = distance(features, synthesis(styles, noise or "const"), target, valid)
@@ -242,9 +241,8 @@ def _fit(
             loss = loss + config.noise_weight * noise_regulariser(noise)
         if config.prior_weight:
             loss = loss + config.prior_weight * cloud.distance(w).square()
-        optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.sum())
-        optimiser.step()
+        optimiser.step(learning_rate(step, config))
         _normalise(noise)
         step_done(step + 1)
     with torch.no_grad():
