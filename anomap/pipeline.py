@@ -187,7 +187,7 @@ def write_overlays(analysis: Analysis, folder: Path, config: AnalyzeConfig) -> t
         if page is not None and "png" in outputs:
             path = folder / "preview.png"
             with writing():
-                page.save(path, optimize=True)
+                page.save(path)  # Pillow's optimize would save 5 % of the bytes for five times the seconds
             entries.append(output_entry(path, None))
     return segmentation, entries
 
