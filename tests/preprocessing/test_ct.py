@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from anomap.errors import AnomapError
 from anomap.preprocessing import prepare
-from anomap.preprocessing.ct import find_body
+from anomap.preprocessing.ct import find_body, shrunk
 from anomap.types import ImageSeries, PreprocessSpec
 
 SPEC = PreprocessSpec(kind="ct", size=64, fit="body", mask_outside_body=True)
@@ -43,6 +45,23 @@ def series(*frames: np.ndarray, valid: np.ndarray | None = None) -> ImageSeries:
 
 def body_of(hu: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
     return find_body(hu, np.ones(hu.shape, bool) if valid is None else valid, (MM, MM))
+
+
+@given(
+    shape=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    spacing_mm=st.tuples(*[st.sampled_from([0.1, 0.3, 0.7, 0.9765625, 1.5, 4.0])] * 2),
+    radius_mm=st.sampled_from([0.05, 0.3, 0.9, 3.0, 3.9765625, 6.0]),
+    share=st.sampled_from([0.0, 0.02, 0.2, 0.8, 1.0]),
+    seed=st.integers(0, 2**16),
+)
+def test_shrinking_is_a_threshold_on_the_distance(shape, spacing_mm, radius_mm, share, seed) -> None:
+    mask = np.random.default_rng(seed).random(shape) >= share
+    distance = np.full(shape, np.inf)  # brute force, over all pixels outside
+    row, col = np.indices(shape)
+    for r, c in np.argwhere(~mask):
+        apart = np.sqrt(((row - r) * spacing_mm[0]) ** 2 + ((col - c) * spacing_mm[1]) ** 2)
+        distance = np.minimum(distance, apart)
+    assert np.array_equal(shrunk(mask, radius_mm, spacing_mm), distance > radius_mm)
 
 
 def test_the_body_includes_the_lungs() -> None:
