@@ -185,7 +185,8 @@ def grid_transform(application, shift_mm: float = 20.0):
     image.SetSpacing(600, 600, 400)
     image.AllocateScalars(vtk.VTK_DOUBLE, 3)
     for k, j, i in product(range(2), repeat=3):
-        image.SetScalarComponentFromDouble(i, j, k, 1, shift_mm * k + 0.01 * i)
+        for component, shift in enumerate((0.0, shift_mm * k + 0.01 * i, 0.0)):
+            image.SetScalarComponentFromDouble(i, j, k, component, shift)
     grid = slicer.vtkOrientedGridTransform()
     grid.SetDisplacementGridData(image)
     node = application.scene.AddNewNodeByClass("vtkMRMLGridTransformNode")
