@@ -99,6 +99,16 @@ def test_the_largest_sums_fit(way, window, levels, dtype):
     assert (way(bright, dark, window, levels) == levels - 1).all()
 
 
+@WAYS
+@pytest.mark.parametrize("window", [127, 128])
+def test_full_columns_fit_beside_others(way, window):
+    dark, mixed = np.zeros((1, 130, 130), np.uint8), np.full((1, 130, 130), 255, np.uint8)
+    mixed[:, 1::2, ::2] = 0  # a full column whose count wrapped round would take away from these
+    assert np.array_equal(way(dark, mixed, window, 256), numpy_way(mixed, dark, window, 256))
+    share = 1 - ((window + 1) // 2) * (window // 2) / window**2  # of bright pixels in the window at (0, 0)
+    assert way(dark, mixed, window, 256)[0, 0, 0] == pytest.approx(255 * share)
+
+
 @given(seed=st.integers(0, 999), share=st.floats(0.0, 0.1))
 @settings(deadline=None, max_examples=30)
 def test_both_ways_leave_out_the_same_windows(seed, share):
