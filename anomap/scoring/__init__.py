@@ -20,7 +20,7 @@ from anomap.preprocessing.geometry import resample_to_source
 from anomap.scoring.residual import mean_squared_error, signed_residual, window_mean_squared_error
 from anomap.scoring.wasserstein import wasserstein, window_wasserstein
 from anomap.scoring.windows import Integers, centre_on_pixels, extend, window_counts
-from anomap.types import Bool, Float32, Float64, Int64, Prepared, Reconstruction, ScoreMap
+from anomap.types import Bool, Float32, Float64, Prepared, Reconstruction, ScoreMap
 
 __all__ = ["SCORES", "Score", "ScoreConfig", "body_by_corners", "quantise", "score", "window_area_px"]
 
@@ -127,10 +127,17 @@ def score(
     )
 
 
-def quantise(images: Float32, levels: int) -> Int64:
-    """Model values in [-1, 1] as grey levels 0 .. levels - 1, rounded to the nearest, halves up (away from zero)."""
-    scaled = (np.clip(images.astype(np.float64), -1.0, 1.0) + 1.0) * (0.5 * (levels - 1))
-    return np.floor(scaled + 0.5).astype(np.int64)
+def quantise(images: Float32, levels: int) -> Integers:
+    """Model values in [-1, 1] as grey levels 0 .. levels - 1, rounded to the nearest, halves up (away from zero).
+
+    Of the narrowest unsigned type that holds them: 8-bit levels are scored several times faster.
+    """
+    scaled = images.astype(np.float64)
+    np.clip(scaled, -1.0, 1.0, out=scaled)
+    scaled += 1.0
+    scaled *= 0.5 * (levels - 1)
+    scaled += 0.5
+    return scaled.astype(np.uint8 if levels <= 256 else np.uint16)  # truncates: nothing is below zero
 
 
 def window_area_px(prepared: Prepared, config: ScoreConfig) -> float:
@@ -219,7 +226,7 @@ def _pair(prepared: Prepared, reconstruction: Reconstruction, n: int, config: Sc
     other = quantise(reconstruction.images[n], levels)
     valid, body = prepared.valid[n], prepared.body[n]
     if config.compat:
-        other = np.clip(reconstruction.images[n] * np.float32(127.5) + 128, 0, 255).astype(np.int64)
+        other = np.clip(reconstruction.images[n] * np.float32(127.5) + 128, 0, 255).astype(np.uint8)
         valid = np.ones_like(valid)
         body = body_by_corners(image[0])[None] if ct else body
     return _Pair(

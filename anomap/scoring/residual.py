@@ -22,10 +22,12 @@ def mean_squared_error(image: Integers, other: Integers, mask: Bool | None = Non
     Returns:
         ``(B,)`` in squared grey levels; NaN for an empty mask.
     """
-    squares = _squares(image, other)
-    kept = np.ones(image.shape, np.bool_) if mask is None else mask
-    sums = np.where(kept, squares, 0).sum(axis=(1, 2), dtype=np.int64)
-    counts = np.count_nonzero(kept, axis=(1, 2))
+    counts = np.full(len(image), np.prod(image.shape[1:]))
+    if mask is not None and not mask.all():
+        image, other = image * mask.view(np.uint8), other * mask.view(np.uint8)
+        counts = np.array([np.count_nonzero(inside) for inside in mask])
+    difference = _difference(image, other)
+    sums = np.einsum("brc,brc->br", difference, difference).sum(axis=1, dtype=np.int64)
     result = np.full(len(image), np.nan)
     np.divide(sums, counts, out=result, where=counts > 0)
     return result
@@ -47,7 +49,8 @@ def window_mean_squared_error(image: Integers, other: Integers, window: int, val
         AnomapError: E200 when the window doesn't fit.
     """
     check_window(image.shape, window)
-    squares = _squares(image, other)
+    squares = _difference(image, other)
+    squares *= squares
     n = window * window
     scores: Float64 = box_sum(squares, window, int(squares.max(initial=0))) / n
     if valid is not None and not valid.all():
@@ -66,6 +69,9 @@ def signed_residual(image: Float32, reconstruction: Float32, unit_per_model: flo
     return ((image.astype(np.float64) - reconstruction) * unit_per_model).astype(np.float32)
 
 
-def _squares(image: Integers, other: Integers) -> Integers:
-    difference: Integers = image.astype(np.int64) - other
-    return difference * difference
+def _difference(image: Integers, other: Integers) -> Integers:
+    """Image minus other, of a type that also holds the sum of the squares of a row of pixels."""
+    eight_bit = image.dtype == other.dtype == np.uint8
+    wide = np.int32 if eight_bit and image.shape[-1] * 255**2 <= np.iinfo(np.int32).max else np.int64
+    difference: Integers = np.subtract(image, other, dtype=wide)
+    return difference

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from benchmarks.speed import STAGES, _picture, _scipy_rows, main, time_scoring
+from benchmarks.speed import STAGES, _picture, _scipy_rows, main, report, time_scoring
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +31,29 @@ def test_scaled_figures_say_so(content: dict) -> None:
     for row in content["stages"]:
         assert (row["steps"], row["steps_timed"]) == ((1000, 2) if row["preset"] == "paper" else (30, 30))
     assert [row["scipy_rows_timed"] for row in content["scoring"]] == [1, 1]
+    for row in content["scoring"]:
+        assert row.pop("tensor_seconds") is None  # no graphics card asked for
+        assert all(value > 0 for name, value in row.items() if name.endswith("seconds"))
+    assert content["compiler_seconds"] > 0
 
 
 def test_machine_commit_and_date_stand_beside_the_figures(content: dict) -> None:
     assert {"hardware", "threads", "torch", "commit", "created", "device"} <= set(content["machine"])
 
 
-def test_both_ways_of_scoring_agree() -> None:
+def test_all_ways_of_scoring_agree() -> None:
     found = time_scoring(48, rows=4, repeats=1)
     assert found.largest_difference <= 1e-9
     assert found.windows == 46**2
-    assert found.ratio > 1
+    assert min(found.ratio, found.numpy_ratio) > 1
+    assert found.tensor_seconds is None
+    assert "graphics card" not in report([], [found])
+    assert f"{found.ratio:.0f}" in report([], [found])
+
+
+def test_the_picture_holds_all_grey_levels() -> None:
+    for side in (16, 40, 512):
+        assert len(np.unique(_picture(side, 1))) == 256
 
 
 def test_the_scipy_loop_scores_the_rows_it_was_asked_for() -> None:
