@@ -7,7 +7,7 @@ search and are then **discarded**, because noise could paint the anomaly (a test
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anomap.errors import AnomapError
 from anomap.networks.encoder import Encoder
+from anomap.networks.fast import FastSynthesis
 from anomap.networks.stylegan2 import Discriminator, Generator
 from anomap.projection.adam import Adam
 from anomap.projection.losses import (
@@ -31,6 +32,7 @@ from anomap.projection.schedule import ProjectionConfig, learning_rate, seed_of,
 from anomap.types import Prepared, Reconstruction
 
 Progress = Callable[[int, int], None]
+Render = Callable[[Tensor, Sequence[Tensor]], Tensor]  # w and noise maps (none: the trained ones) -> images
 W_SAMPLES = 10_000  # statistics of W, as the reference
 W_SEED = 123  # ditto
 LIBRARY_SIZE = 4096
@@ -114,7 +116,7 @@ def project(
     Raises:
         AnomapError: E302 when the bundle lacks a part the preset needs, E400 out of memory, E501 not finite.
     """
-    features = _features(model, config, device)
+    features, render = _features(model, config, device), _render(model.generator, device)
     total = len(prepared.images)
     batches = [slice(at, at + config.batch_size) for at in range(0, total, config.batch_size)]
     parts: list[_Fit] = []
@@ -128,7 +130,7 @@ def project(
                 progress(before * max(config.steps, 1) + step, len(batches) * max(config.steps, 1))
 
         try:
-            parts.append(_fit(target, valid, seeds, model, features, config, step_done))
+            parts.append(_fit(target, valid, seeds, model, render, features, config, step_done))
         except torch.OutOfMemoryError as error:
             raise AnomapError("E400", f"out of memory with a batch of {len(target)} images") from error
     return _collect(parts, prepared, config)
@@ -172,6 +174,13 @@ def _features(model: Model, config: ProjectionConfig, device: str) -> Features:
     if model.discriminator is None:
         raise AnomapError("E302", "this bundle has no discriminator, which the preset's loss needs")
     return discriminator_features(model.discriminator)
+
+
+def _render(generator: Generator, device: str) -> Render:
+    """The generator prepared for many steps; the prepared one works image by image, which a GPU would be slow at."""
+    if torch.device(device).type == "cpu":
+        return FastSynthesis(generator.synthesis)
+    return lambda w, noise: generator.synthesis(w, noise or "const")
 
 
 @torch.no_grad()
@@ -218,23 +227,24 @@ def _fit(
     valid: Tensor,
     seeds: list[int],
     model: Model,
+    render: Render,
     features: Features,
     config: ProjectionConfig,
     step_done: Callable[[int], None],
 ) -> _Fit:
     """Optimise w of one batch; the losses are sums over images, so images don't influence each other."""
     draws = _Draws(seeds, target.device)
-    synthesis, cloud = model.generator.synthesis, model.w_statistics
+    cloud = model.w_statistics
     w = _start(target, model, config).requires_grad_(True)
     noise: list[Tensor] = []
     if config.optimise_noise:
-        noise = [draws.normal(1, *shape).requires_grad_(True) for shape in synthesis.noise_shapes()]
+        noise = [draws.normal(1, *shape).requires_grad_(True) for shape in model.generator.synthesis.noise_shapes()]
     optimiser = Adam([w, *noise])
     earlier = torch.full((len(target),), math.inf, device=target.device)
     for step in range(config.steps):
         amount = w_noise_factor(step, config) * cloud.spread
         styles = w + amount * draws.normal(w.shape[1]) if amount > 0 else w
-        loss = distance(features, synthesis(styles, noise or "const"), target, valid)
+        loss = distance(features, render(styles, noise), target, valid)
         if step == int(0.9 * config.steps):
             earlier = loss.detach()
         if noise:
@@ -246,7 +256,7 @@ def _fit(
         _normalise(noise)
         step_done(step + 1)
     with torch.no_grad():
-        images = synthesis(w, "const")  # the trained noise: fitted maps are discarded here
+        images = render(w, ())  # the trained noise: fitted maps are discarded here
         final = distance(features, images, target, valid)
         gain = ((earlier - final) / earlier.clamp_min(1e-12)).nan_to_num(posinf=0.0) if config.steps else final * 0
         if not bool(torch.isfinite(final).all()):
