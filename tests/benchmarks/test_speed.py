@@ -34,7 +34,7 @@ def test_scaled_figures_say_so(content: dict) -> None:
     for row in content["scoring"]:
         assert row.pop("tensor_seconds") is None  # no graphics card asked for
         assert all(value > 0 for name, value in row.items() if name.endswith("seconds"))
-    assert content["compiler_seconds"] > 0
+    assert content["compiler_seconds"] >= 0  # 0 when an earlier test of this process has started it
 
 
 def test_machine_commit_and_date_stand_beside_the_figures(content: dict) -> None:
