@@ -26,7 +26,7 @@ class AnalyzeConfig:
     model: str = "auto"  # name of a bundle, or "auto": chosen for each series by modality and body part
     preset: Literal["fast", "paper"] = "fast"  # fast: about 30 steps; paper: the published 1000-step projection
     steps: int | None = None  # projection steps, instead of the preset's
-    batch_size: int | None = None  # images fitted together, instead of the preset's; changes speed and memory only
+    batch_size: int | None = None  # images fitted together; for speed and memory, results differ by rounding
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
     outputs: tuple[OutputName, ...] = DEFAULT_OUTPUTS  # report, regions, residual map (CT), colour capture, preview
     overwrite: bool = False  # replace an earlier anomap result in OUTPUT

@@ -111,7 +111,9 @@ def project(
         progress: Called with (steps done, steps in all) over all batches.
 
     Returns:
-        Reconstructions in the order of `prepared`. An image's result doesn't depend on the others.
+        Reconstructions in the order of `prepared`. An image's result doesn't depend on the
+        others, but for rounding: the processor's library sums in another order for another batch size, and on images
+        far from what the model knows the steps amplify that (docs/performance-notes.md).
 
     Raises:
         AnomapError: E302 when the bundle lacks a part the preset needs, E400 out of memory, E501 not finite.
