@@ -143,8 +143,10 @@ def application(folder: Path, scene: Any = None) -> Iterator[types.SimpleNamespa
     Yields:
         ``module`` (Anomap.py), ``scene``, ``app`` (QApplication), ``files`` (what a file dialog answers), ``opened``.
     """
-    app = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["stand-in"])
-    app.setStyle("Fusion")
+    app = QtWidgets.QApplication.instance()
+    if app is None:
+        app = QtWidgets.QApplication(["stand-in"])
+        app.setStyle("Fusion")  # once: it would also touch widgets of earlier tests, of which Python holds only halves
     QtCore.QCoreApplication.setOrganizationName("anomap-tests")
     QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
     QtCore.QSettings.setPath(QtCore.QSettings.Format.IniFormat, QtCore.QSettings.Scope.UserScope, str(folder))
