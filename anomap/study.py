@@ -19,7 +19,7 @@ from anomap.dicom.read import ReadConfig, Study, read_study
 from anomap.domain import choose_bundle
 from anomap.errors import AnomapError, ExitStatus
 from anomap.output import as_error, staged, write_result, writing
-from anomap.pipeline import analyze_series, now, write_series
+from anomap.pipeline import Progress, analyze_series, now, write_series
 from anomap.report import Json, hashed, refused_result, skipped_entry, study_entry, study_result
 from anomap.types import ImageSeries, Skipped, Verdict
 
@@ -99,6 +99,23 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def stages_within(limit_s: float | None, tell: Listener) -> Progress:
+    """Something that says how far a stage is, and raises E402 when the time limit, from now on, has passed.
+
+    Args:
+        limit_s: Seconds; None: no limit.
+        tell: Told of every step.
+    """
+    start = time.monotonic()
+
+    def stage(name: str, done: int, total: int) -> None:
+        if limit_s is not None and time.monotonic() - start > limit_s:
+            raise AnomapError("E402", f"the time limit of {limit_s:g} s has passed (stage {name})")
+        tell({"event": "stage", "stage": name, "done": done, "total": total})
+
+    return stage
+
+
 def folder_name(number: int, series: ImageSeries) -> str:
     """``<NN>-<modality>-<8 hex of the hashed UID>``: a CT by its series, a radiograph by its image."""
     uid = series.frame_ids[0]
@@ -136,6 +153,7 @@ class StudyRun:
         self.device = resolve_device(config.device)
         self.models = list_bundles(models)
         self.start, self.created = time.monotonic(), now()
+        self.stage = stages_within(config.time_limit_s, tell)
         self.bundles: dict[str, Bundle] = {} if bundles is None else bundles
         self.previous = previous
         self.entries: list[Json] = []
@@ -156,17 +174,6 @@ class StudyRun:
         for item in study.skipped:
             self.tell({"event": "skipped", **skipped_entry(item, identified=self.config.identified)})
         return study
-
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Say how far a stage is.
-
-        Raises:
-            AnomapError: E402 when the time limit has passed.
-        """
-        limit = self.config.time_limit_s
-        if limit is not None and time.monotonic() - self.start > limit:
-            raise AnomapError("E402", f"the time limit of {limit:g} s has passed (stage {name})")
-        self.tell({"event": "stage", "stage": name, "done": done, "total": total})
 
     def one_series(self, number: int, total: int, series: ImageSeries) -> None:
         """Analyse and write one series, or record what prevents it."""

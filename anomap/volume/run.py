@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from anomap.bundle import list_bundles, load_bundle
 from anomap.cli import model_folder
 from anomap.domain import choose_bundle
-from anomap.errors import AnomapError
 from anomap.output import staged
 from anomap.pipeline import write_overlays, write_report
-from anomap.study import Listener, resolve_device
+from anomap.study import Listener, resolve_device, stages_within
 from anomap.volume.fit import analyze_within_memory
 from anomap.volume.job import RESULT_FOLDER, VolumeJob, read_voxels
 from anomap.volume.place import place
@@ -28,12 +26,10 @@ def run_job(job: VolumeJob, tell: Listener) -> None:
     Raises:
         AnomapError: As the stages do; ``result/`` then holds the refusal.
     """
-    start, limit = time.monotonic(), job.config.time_limit_s
+    stage = stages_within(job.config.time_limit_s, tell)
 
-    def stage(name: str, done: int, total: int) -> None:
-        if limit is not None and time.monotonic() - start > limit:
-            raise AnomapError("E402", f"the time limit of {limit:g} s has passed (stage {name})")
-        tell({"event": "stage", "stage": name, "done": done, "total": total})
+    def say(text: str) -> None:
+        tell({"event": "note", "text": text})
 
     with staged(job.folder / RESULT_FOLDER) as folder:
         stage("read", 0, 1)
@@ -43,14 +39,10 @@ def run_job(job: VolumeJob, tell: Listener) -> None:
         info, reason = choose_bundle(series, infos, job.config.model)
         tell({"event": "model", "model": info.name, "version": info.version, "reason": reason})
         for warning in series.warnings:
-            tell({"event": "note", "text": warning})
+            say(warning)
         stage("load model", 0, 1)
         device = resolve_device(job.config.device)
         tell({"event": "device", "device": device, **_facts(device)})
-
-        def say(text: str) -> None:
-            tell({"event": "note", "text": text})
-
         analysis = analyze_within_memory(
             series, lambda where: load_bundle(info.folder, where), device, job.config, stage, reason, say
         )
