@@ -14,12 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from anomap import NOT_A_DIAGNOSIS, __version__
 from anomap.errors import AnomapError, ExitStatus
 from anomap.output import SCHEMA, error_entry
-from anomap.types import AnomalyResult, Float64, ImageSeries, Region, Skipped, Verdict
+from anomap.types import AnomalyResult, ImageSeries, Region, Skipped, Verdict
 
 if TYPE_CHECKING:
     from anomap.pipeline import Analysis
@@ -270,7 +268,7 @@ def _region(region: Region, series: ImageSeries, unit: str) -> Json:
         "label": region.label,
         "frame": region.frame,
         "box": dict(zip(names, map(int, region.bbox), strict=True)),
-        "centroid_index": [float(value) for value in _index(region.centroid_lps_mm, series)],
+        "centroid_index": [float(value) for value in series.index_of(region.centroid_lps_mm)],
         "centroid_lps_mm": [float(v) for v in region.centroid_lps_mm] if series.frame_of_reference else None,
         area: float(region.area_mm2),
         "volume_ml": None if region.volume_ml is None else float(region.volume_ml),
@@ -278,13 +276,6 @@ def _region(region: Region, series: ImageSeries, unit: str) -> Json:
         f"mean_{score_key('mse_patch', unit)}": float(region.mean_mse),
         "p_value": float(region.p_value),
     }
-
-
-def _index(lps_mm: Sequence[float], series: ImageSeries) -> Float64:
-    """The (k, row, col) of a point; for radiographs the only place there is."""
-    inverse = np.linalg.pinv(series.affine[:3, :3])
-    index: Float64 = inverse @ (np.asarray(lps_mm) - series.affine[:3, 3])
-    return index
 
 
 def _number(value: Any) -> float | None:

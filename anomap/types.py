@@ -12,7 +12,7 @@ Letters in shapes: ``K`` source frames, ``R, C`` source rows and columns, ``N`` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -99,6 +99,12 @@ class ImageSeries:
         """Distance of neighbouring (slices, rows, columns) in mm."""
         k, row, col = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(k), float(row), float(col)
+
+    def index_of(self, lps_mm: Sequence[float]) -> Float64:
+        """The (k, row, col) of a point, between voxels too; for radiographs the only place there is."""
+        inverse = np.linalg.pinv(self.affine[:3, :3])
+        index: Float64 = inverse @ (np.asarray(lps_mm) - self.affine[:3, 3])
+        return index
 
     @property
     def has_physical_spacing(self) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 from anomap.bundle import BundleInfo
 from anomap.dicom.read import ReadConfig, read_study
 from anomap.errors import AnomapError
+from anomap.preprocessing.ct import AIR_HU
 from anomap.preprocessing.orientation import (
     AXIAL,
     CORONAL,
@@ -32,7 +33,6 @@ from anomap.preprocessing.orientation import (
 from anomap.types import Float64, ImageSeries
 from anomap.volume.job import GATHERED_PREFIX, VolumeJob
 
-AIR_HU = -1000.0
 PADDING_HU = -1500.0  # nothing in a patient is less dense than air; what is below, a reader has filled in
 FAT_HU = -200.0  # lower than fat: a CT with any air around or inside has such voxels
 SAME_HU = 0.51  # readers round differently
@@ -115,7 +115,7 @@ def _from_files(job: VolumeJob, voxels: np.ndarray) -> tuple[Placed | None, tupl
 def _without_files(job: VolumeJob, note: str) -> tuple[None, tuple[str, ...]]:
     """The voxels themselves will be analysed, and why."""
     if job.nonlinear:
-        raise AnomapError("E112", f"{note[: note.index(':')]}, and a non-linear transform bends the volume", _HARDEN)
+        raise AnomapError("E112", f"{note.partition(':')[0]}, and a non-linear transform bends the volume", _HARDEN)
     return None, (note,)
 
 

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from anomap.pipeline import Analysis
+from anomap.preprocessing.ct import AIR_HU
 from anomap.report import Json
 from anomap.types import Float64, Region
 from anomap.volume.job import VolumeJob
-from anomap.volume.place import AIR_HU, Placed
+from anomap.volume.place import Placed
 
 FORMAT = "anomap.view/1"
 VIEW = "view.json"
@@ -88,8 +89,7 @@ def describe(
 
 
 def _region(region: Region, analysis: Analysis, placed: Placed, job: VolumeJob) -> Json:
-    to_index = np.linalg.inv(analysis.series.affine)
-    index = (to_index @ (*region.centroid_lps_mm, 1.0))[:3]
+    index = analysis.series.index_of(region.centroid_lps_mm)
     metric = analysis.series.has_physical_spacing
     return {
         "label": region.label,
