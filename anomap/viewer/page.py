@@ -85,23 +85,13 @@ def _images(application: Application) -> None:
 def _analysis(application: Application) -> None:
     with html.Section(id="analysis", v_if=("loaded",)):
         with html.Div(classes="d-flex ga-2"):
-            v3.VSelect(v_model=("model",), items=("models",), label="Model", id="model", disabled=(_BUSY,), **_FIELD)
-            v3.VSelect(
-                v_model=("preset",),
-                items=("presets", PRESETS),
-                label="Preset",
-                id="preset",
-                disabled=(_BUSY,),
-                **_FIELD,
-            )
-            v3.VSelect(
-                v_model=("device",),
-                items=("devices", DEVICES),
-                label="Device",
-                id="device",
-                disabled=(_BUSY,),
-                **_FIELD,
-            )
+            for name, items in (
+                ("model", ("models",)),
+                ("preset", ("presets", PRESETS)),
+                ("device", ("devices", DEVICES)),
+            ):
+                label = name.capitalize()
+                v3.VSelect(v_model=(name,), items=items, label=label, id=name, disabled=(_BUSY,), **_FIELD)
         with html.Div(classes="d-flex align-center justify-space-between"):
             v3.VCheckbox(
                 v_model=("only_shown",), label="Only the slices shown", density="compact", hide_details=True,

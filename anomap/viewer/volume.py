@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from vtkmodules.util.numpy_support import numpy_to_vtk
 from vtkmodules.vtkCommonDataModel import vtkImageData
-from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
-from anomap.types import Float64, ImageSeries
+from anomap.types import ImageSeries
+from anomap.viewer.shared import part
 
 INSTANCES = "DICOM.instanceUIDs"  # Slicer's own name for the attribute
 CT_WINDOW = (350.0, 50.0)  # width and level in HU at the start: soft tissue
@@ -30,7 +29,7 @@ def add_volume(scene: Any, series: ImageSeries, name: str) -> Any:
     image.SetDimensions(*reversed(series.pixels.shape))
     image.GetPointData().SetScalars(numpy_to_vtk(series.pixels.ravel(), deep=True))
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    node.SetIJKToRASMatrix(_matrix(ijk_to_ras(series.affine)))
+    node.SetIJKToRASMatrix(part("geometry").ijkToRasOf(series.affine))
     node.SetAndObserveImageData(image)
     node.SetAttribute(INSTANCES, " ".join(series.frame_ids))
     node.CreateDefaultDisplayNodes()
@@ -45,15 +44,3 @@ def remove_volume(scene: Any, node: Any) -> None:
     """Take a volume out of the scene, with how it is displayed."""
     scene.RemoveNode(node.GetDisplayNode())
     scene.RemoveNode(node)
-
-
-def ijk_to_ras(affine: Float64) -> Float64:
-    """Our affine, (k, row, col) to LPS, as MRML's: (i, j, k) to RAS."""
-    ras: Float64 = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine[:, [2, 1, 0, 3]]
-    return ras
-
-
-def _matrix(values: Float64) -> vtkMatrix4x4:
-    matrix = vtkMatrix4x4()
-    matrix.DeepCopy(values.ravel().tolist())
-    return matrix

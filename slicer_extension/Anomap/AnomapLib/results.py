@@ -123,7 +123,7 @@ def setHeatDisplay(outcome):
     top = max(outcome.maximum, outcome.threshold)
     display.SetAndObserveColorNodeID(outcome.colorNode.GetID())
     display.SetWindowLevelMinMax(0.0, top)
-    display.SetThreshold(outcome.threshold, max(top, outcome.threshold) + 1.0)
+    display.SetThreshold(outcome.threshold, top + 1.0)
     display.SetApplyThreshold(True)
 
 
