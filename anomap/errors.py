@@ -112,3 +112,10 @@ class AnomapError(Exception):
     def __reduce__(self) -> tuple[type[AnomapError], tuple[str, str, str]]:
         """Keep all three parts when the error crosses a process border."""
         return (AnomapError, (self.code, self.message, self.remedy))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused; torch has a class of its own for devices, and none for the CPU."""
+    if isinstance(error, RuntimeError) and "you tried to allocate" in str(error):
+        return True
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from anomap import NOT_A_DIAGNOSIS, __version__
-from anomap.errors import CODES, AnomapError, ExitStatus
+from anomap.errors import CODES, AnomapError, ExitStatus, out_of_memory
 
 RESULT = "result.json"
 SCHEMA = "anomap.result/1"
@@ -126,20 +126,13 @@ def as_error(error: BaseException) -> AnomapError:
         return error
     if isinstance(error, KeyboardInterrupt):
         return AnomapError("E403", "the run was cancelled")
-    if _out_of_memory(error):
+    if out_of_memory(error):
         return AnomapError("E400", "the memory did not suffice")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return AnomapError("E202", f"writing failed: {os.strerror(error.errno)}")
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
         return AnomapError("E203", "torch is not installed", "pip install 'anomap[torch]'")
     return AnomapError("E500", f"{type(error).__name__} at {_place(error)}")
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory was refused; torch has a class of its own for devices, and none for the CPU."""
-    if isinstance(error, RuntimeError) and "you tried to allocate" in str(error):
-        return True
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def exit_status(error: BaseException) -> ExitStatus:

@@ -6,96 +6,28 @@ search and are then **discarded**, because noise could paint the anomaly (a test
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from anomap.errors import AnomapError
-from anomap.networks.encoder import Encoder
 from anomap.networks.fast import FastSynthesis
-from anomap.networks.stylegan2 import Discriminator, Generator
-from anomap.projection.adam import Adam
-from anomap.projection.losses import (
-    Features,
-    discriminator_features,
-    distance,
-    noise_regulariser,
-    pyramid_features,
-    vgg_features,
-)
-from anomap.projection.schedule import ProjectionConfig, learning_rate, seed_of, w_noise_factor
+from anomap.networks.stylegan2 import Generator
+from anomap.projection.cloud import WStatistics, measure_w
+from anomap.projection.engine import Fit, Images, Render, Search, fit
+from anomap.projection.losses import Features, discriminator_features, pyramid_features, vgg_features
+from anomap.projection.memory import batch_size
+from anomap.projection.model import Model
+from anomap.projection.schedule import ProjectionConfig, seed_of
+from anomap.projection.start import first_w
 from anomap.types import Prepared, Reconstruction
 
+__all__ = ["Model", "Progress", "WStatistics", "measure_w", "project"]
+
 Progress = Callable[[int, int], None]
-Render = Callable[[Tensor, Sequence[Tensor]], Tensor]  # w and noise maps (none: the trained ones) -> images
-W_SAMPLES = 10_000  # statistics of W, as the reference
-W_SEED = 123  # ditto
-LIBRARY_SIZE = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WStatistics:
-    """The training cloud in W.
-
-    Attributes:
-        mean: ``[D]``.
-        spread: Root of the mean squared distance from the mean.
-        whiten: ``[D, D]``; ``|(w - mean) @ whiten|^2 / D`` averages 1 over the cloud.
-    """
-
-    mean: Tensor
-    spread: float
-    whiten: Tensor
-
-    def distance(self, w: Tensor) -> Tensor:
-        """Mahalanobis distance of ``[N, D]`` per sqrt(D), ``[N]``."""
-        return ((w - self.mean) @ self.whiten).square().mean(dim=1).clamp_min(1e-12).sqrt()
-
-
-class Model(Protocol):
-    """What a projection needs of a bundle."""
-
-    @property
-    def generator(self) -> Generator:
-        """The averaged generator, frozen."""
-
-    @property
-    def discriminator(self) -> Discriminator | None:
-        """For loss "discriminator"."""
-
-    @property
-    def encoder(self) -> Encoder | None:
-        """For start "encoder"."""
-
-    @property
-    def w_statistics(self) -> WStatistics:
-        """The training cloud."""
-
-
-@torch.no_grad()
-def measure_w(generator: Generator, samples: int = W_SAMPLES, seed: int = W_SEED) -> WStatistics:
-    """Mean, spread and whitening of W from random latents.
-
-    Directions with less than 1 % of the mean variance count as if they had that much: W is nearly flat in
-    many directions, and dividing by almost nothing would make the distance a measure of rounding.
-    """
-    z = np.random.RandomState(seed).randn(samples, generator.config.z_dim)
-    device = next(generator.parameters()).device
-    w = generator.mapping(torch.from_numpy(z).float().to(device)).double()  # [S, D]
-    mean = w.mean(dim=0)
-    centred = w - mean
-    variance, axes = torch.linalg.eigh(centred.T @ centred / samples)
-    variance = variance.clamp_min(0.01 * float(variance.mean()))
-    whiten = axes / variance.sqrt()
-    whiten = whiten / (centred @ whiten).square().mean().sqrt()
-    return WStatistics(
-        mean=mean.float(), spread=float(centred.square().sum(dim=1).mean().sqrt()), whiten=whiten.float()
-    )
+_CONVERGED = 0.1  # still falling by a tenth in the last tenth of the steps is not converged
 
 
 def project(
@@ -104,11 +36,11 @@ def project(
     """Reconstruct every image with the generator.
 
     Args:
-        prepared: Images in [-1, 1].
+        prepared: N images in [-1, 1].
         model: Networks on `device`, frozen.
         config: Preset.
         device: Torch device of the model.
-        progress: Called with (steps done, steps in all) over all batches.
+        progress: Called with (steps done, steps in all) summed over images.
 
     Returns:
         Reconstructions in the order of `prepared`. An image's result doesn't depend on the
@@ -116,54 +48,42 @@ def project(
         far from what the model knows the steps amplify that (docs/performance-notes.md).
 
     Raises:
-        AnomapError: E302 when the bundle lacks a part the preset needs, E400 out of memory, E501 not finite.
+        AnomapError: E302 when the bundle lacks a part the preset needs, E400 when a single image doesn't fit the
+            memory, E501 not finite.
     """
-    features, render = _features(model, config, device), _render(model.generator, device)
-    total = len(prepared.images)
-    batches = [slice(at, at + config.batch_size) for at in range(0, total, config.batch_size)]
-    parts: list[_Fit] = []
-    for number, rows in enumerate(batches):
-        target = torch.from_numpy(prepared.images[rows]).to(device)
-        valid = torch.from_numpy(prepared.valid[rows]).to(device)
-        seeds = [seed_of(name) for name in prepared.frame_ids[rows]]
-
-        def step_done(step: int, before: int = number) -> None:
-            if progress is not None:
-                progress(before * max(config.steps, 1) + step, len(batches) * max(config.steps, 1))
-
-        try:
-            parts.append(_fit(target, valid, seeds, model, render, features, config, step_done))
-        except torch.OutOfMemoryError as error:
-            raise AnomapError("E400", f"out of memory with a batch of {len(target)} images") from error
-    return _collect(parts, prepared, config)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """Result of one batch: all ``[N, ...]``."""
-
-    images: Tensor
-    w: Tensor
-    loss: Tensor
-    late_gain: Tensor
-    prior: Tensor
+    seeds = [seed_of(name) for name in prepared.frame_ids]
+    if not seeds:
+        return _collect([], seeds, prepared, config)
+    search = Search(
+        config=config,
+        render=_render(model.generator, device),
+        features=_features(model, config, device),
+        cloud=model.w_statistics,
+        noise_shapes=model.generator.synthesis.noise_shapes() if config.optimise_noise else (),
+        device=device,
+    )
+    images = Images(
+        target=torch.from_numpy(prepared.images),
+        valid=torch.from_numpy(prepared.valid),
+        seeds=seeds,
+        w=first_w(prepared.images, model, config, device),
+    )
+    room = batch_size(model.generator.config, config, device)
+    return _collect(fit(images, search, room, progress or _silent), seeds, prepared, config)
 
 
-def _collect(parts: list[_Fit], prepared: Prepared, config: ProjectionConfig) -> Reconstruction:
-    def joined(name: str, dtype: Any, empty: tuple[int, ...]) -> np.ndarray:
-        arrays = [getattr(part, name).detach().cpu().numpy() for part in parts]
-        return np.concatenate(arrays).astype(dtype) if arrays else np.zeros(empty, dtype)
+def _collect(fits: list[Fit], seeds: list[int], prepared: Prepared, config: ProjectionConfig) -> Reconstruction:
+    def column(name: str) -> Any:
+        return np.array([getattr(one, name) for one in fits], np.float64)
 
-    loss = joined("loss", np.float64, (0,))
     return Reconstruction(
-        images=joined("images", np.float32, prepared.images.shape),
-        w=joined("w", np.float32, (0, 1)),
-        loss=loss,
-        prior_distance=joined("prior", np.float64, (0,)),
+        images=np.stack([one.image.numpy() for one in fits]) if fits else np.zeros_like(prepared.images),
+        w=np.stack([one.w.numpy() for one in fits]) if fits else np.zeros((0, 1), np.float32),
+        loss=column("loss"),
+        prior_distance=column("prior"),
         steps=config.steps,
-        # Still falling by a tenth in the last tenth of the steps is not converged.
-        converged=np.isfinite(loss) & (joined("late_gain", np.float64, (0,)) < 0.1),
-        seeds=np.array([seed_of(name) for name in prepared.frame_ids], np.int64),
+        converged=column("late_gain") < _CONVERGED,
+        seeds=np.array(seeds, np.int64),
     )
 
 
@@ -182,93 +102,8 @@ def _render(generator: Generator, device: str) -> Render:
     """The generator prepared for many steps; the prepared one works image by image, which a GPU would be slow at."""
     if torch.device(device).type == "cpu":
         return FastSynthesis(generator.synthesis)
-    return lambda w, noise: generator.synthesis(w, noise or "const")
+    return lambda w, noise: generator.synthesis(w, list(noise) or "const")
 
 
-@torch.no_grad()
-def _start(target: Tensor, model: Model, config: ProjectionConfig) -> Tensor:
-    """First w of every image, ``[N, D]``."""
-    if config.start == "encoder":
-        if model.encoder is None:
-            raise AnomapError("E302", "this bundle has no encoder, which the preset starts from")
-        w: Tensor = model.encoder(target)
-        return w
-    if config.start == "library":
-        return _nearest_sample(target, model.generator)
-    return model.w_statistics.mean.expand(len(target), -1).clone()
-
-
-def _nearest_sample(target: Tensor, generator: Generator) -> Tensor:
-    """The w of the random sample whose picture is nearest in pixels, ``[N, D]``."""
-    z = np.random.RandomState(W_SEED).randn(LIBRARY_SIZE, generator.config.z_dim)
-    best = torch.full((len(target),), math.inf, device=target.device)
-    chosen = torch.zeros(len(target), generator.config.w_dim, device=target.device)
-    for part in np.split(z, LIBRARY_SIZE // 64):
-        w = generator.mapping(torch.from_numpy(part).float().to(target.device))
-        pictures = generator.synthesis(w, "const").flatten(1)
-        gap, index = torch.cdist(target.flatten(1), pictures).min(dim=1)
-        chosen[gap < best] = w[index[gap < best]]
-        best = torch.minimum(best, gap)
-    return chosen
-
-
-class _Draws:
-    """Random numbers of each image from its own seed, drawn on the CPU so that every device sees the same."""
-
-    def __init__(self, seeds: list[int], device: torch.device) -> None:
-        self.sources = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.device = device
-
-    def normal(self, *shape: int) -> Tensor:
-        """``[N, *shape]`` standard normal."""
-        return torch.stack([torch.randn(*shape, generator=source) for source in self.sources]).to(self.device)
-
-
-def _fit(
-    target: Tensor,
-    valid: Tensor,
-    seeds: list[int],
-    model: Model,
-    render: Render,
-    features: Features,
-    config: ProjectionConfig,
-    step_done: Callable[[int], None],
-) -> _Fit:
-    """Optimise w of one batch; the losses are sums over images, so images don't influence each other."""
-    draws = _Draws(seeds, target.device)
-    cloud = model.w_statistics
-    w = _start(target, model, config).requires_grad_(True)
-    noise: list[Tensor] = []
-    if config.optimise_noise:
-        noise = [draws.normal(1, *shape).requires_grad_(True) for shape in model.generator.synthesis.noise_shapes()]
-    optimiser = Adam([w, *noise])
-    earlier = torch.full((len(target),), math.inf, device=target.device)
-    for step in range(config.steps):
-        amount = w_noise_factor(step, config) * cloud.spread
-        styles = w + amount * draws.normal(w.shape[1]) if amount > 0 else w
-        loss = distance(features, render(styles, noise), target, valid)
-        if step == int(0.9 * config.steps):
-            earlier = loss.detach()
-        if noise:
-            loss = loss + config.noise_weight * noise_regulariser(noise)
-        if config.prior_weight:
-            loss = loss + config.prior_weight * cloud.distance(w).square()
-        torch.autograd.backward(loss.sum())
-        optimiser.step(learning_rate(step, config))
-        _normalise(noise)
-        step_done(step + 1)
-    with torch.no_grad():
-        images = render(w, ())  # the trained noise: fitted maps are discarded here
-        final = distance(features, images, target, valid)
-        gain = ((earlier - final) / earlier.clamp_min(1e-12)).nan_to_num(posinf=0.0) if config.steps else final * 0
-        if not bool(torch.isfinite(final).all()):
-            raise AnomapError("E501", "the projection did not stay finite")
-        return _Fit(images.clamp(-1, 1), w.detach(), final, gain, cloud.distance(w))
-
-
-@torch.no_grad()
-def _normalise(noise: list[Tensor]) -> None:
-    """Zero mean and unit mean square of every map, after every step (as the reference)."""
-    for maps in noise:
-        maps -= maps.mean(dim=(1, 2, 3), keepdim=True)
-        maps *= maps.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
+def _silent(done: int, total: int) -> None:
+    """Nobody asked."""

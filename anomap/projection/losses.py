@@ -7,7 +7,7 @@ does), normalised like LPIPS; ``vgg`` takes the user's own TorchScript file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -66,17 +66,26 @@ def vgg_features(path: Path, device: str) -> Features:
     return features
 
 
-def distance(features: Features, images: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def distance(
+    features: Features, images: Tensor, target: Tensor, valid: Tensor, known: list[Tensor] | None = None
+) -> Tensor:
     """Squared feature distance of each image to its target, ``[N]``.
 
     Where the target holds no data (`valid` False) it takes the image's own pixels, so padding pulls at nothing.
+
+    Args:
+        features: What is compared.
+        images: ``[N, C, H, W]``.
+        target: Ditto.
+        valid: Ditto, boolean.
+        known: Features of `target`, for a target that is valid everywhere: they needn't be computed at every step.
     """
-    composed = torch.where(valid, target, images.detach())
-    pairs = zip(features(images), features(composed), strict=True)
+    wanted = features(torch.where(valid, target, images.detach())) if known is None else known
+    pairs = zip(features(images), wanted, strict=True)
     return torch.stack([(a - b).square().flatten(1).sum(dim=1) for a, b in pairs]).sum(dim=0)
 
 
-def noise_regulariser(maps: list[Tensor]) -> Tensor:
+def noise_regulariser(maps: Sequence[Tensor]) -> Tensor:
     """Autocorrelation of noise maps over a pyramid down to 8 x 8 (Karras et al. 2020, appendix D), ``[N]``.
 
     Args:

@@ -35,11 +35,16 @@ class ProjectionConfig:
     prior_weight: float = 0.004  # Mahalanobis pull to the training cloud: keeps the distance of w telling
     loss: LossName = "pyramid"
     loss_file: Path | None = None  # TorchScript VGG16/LPIPS features for loss "vgg"; yours to supply
-    batch_size: int = 32
+    stop_gain: float | None = None  # an image is finished when its loss falls by a smaller share within ...
+    stop_every: int = 8  # ... so many steps
+    clear_mse: float | None = None  # a start that misses by more, in [-1, 1] squared, is kept: clearly odd already
+    batch_size: int | None = None  # images fitted together; None: as many as the memory allows, and no more than helps
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.batch_size < 1:
+        if self.steps < 0 or (self.batch_size is not None and self.batch_size < 1):
             raise AnomapError("E200", f"steps must be >= 0 and batch size >= 1, got {self.steps} and {self.batch_size}")
+        if self.stop_every < 1:
+            raise AnomapError("E200", f"an image is looked at every 1 or more steps, got {self.stop_every}")
         if self.loss == "vgg" and self.loss_file is None:
             raise AnomapError("E200", "loss 'vgg' needs a loss file (TorchScript VGG16 features)")
 

@@ -1,15 +1,14 @@
-"""Analyse with the memory there is: smaller batches first, the CPU last."""
+"""Analyse with the memory there is: the CPU where the graphics card's doesn't hold a single image."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import replace
 
 from anomap.bundle import Bundle
 from anomap.config import AnalyzeConfig
 from anomap.output import as_error
-from anomap.pipeline import Analysis, Progress, analyze_series, projection_config
+from anomap.pipeline import Analysis, Progress, analyze_series
 from anomap.types import ImageSeries
 
 Say = Callable[[str], None]
@@ -24,38 +23,30 @@ def analyze_within_memory(
     choice: str,
     say: Say,
 ) -> Analysis:
-    """Analyse; out of memory, halve the batch, and from one image on go to the CPU.
+    """Analyse; out of memory on a device (the projection has made its batches smaller by then), go to the CPU.
 
     Args:
         series: What to analyse.
         load: Gives the model on a device.
         device: Where to begin.
-        config: What to do; its batch size is where to begin.
+        config: What to do.
         progress: Told (stage, done, total).
         choice: Why this model.
-        say: Told in a sentence of every retreat.
+        say: Told in a sentence of the retreat.
 
     Raises:
         AnomapError: E400 when not even one image at a time fits the CPU's memory; as `analyze_series` does.
     """
-    first = projection_config(config).batch_size
-    batch = min(first, len(series.pixels))
-    while True:
-        try:
-            return analyze_series(series, load(device), replace(config, batch_size=batch), progress, choice)
-        except Exception as cause:
-            error = as_error(cause)
-            if error.code != "E400" or (batch == 1 and device == "cpu"):
-                raise
-            what = error.message
-            del error  # its traceback holds what lay in the memory
-        _forget(device)
-        if batch > 1:
-            batch //= 2
-            say(f"{what}; again with {batch} image{'s' * (batch > 1)} at a time")
-        else:
-            device, batch = "cpu", min(first, len(series.pixels))
-            say(f"{what}; again on the CPU, which takes longer")
+    try:
+        return analyze_series(series, load(device), config, progress, choice)
+    except Exception as cause:
+        error = as_error(cause)
+        if error.code != "E400" or device == "cpu":
+            raise
+        say(f"{error.message}; again on the CPU, which takes longer")
+        del error  # its traceback holds what lay in the memory
+    _forget(device)
+    return analyze_series(series, load("cpu"), config, progress, choice)
 
 
 def _forget(device: str) -> None:

@@ -338,7 +338,7 @@ def test_events_move_the_bar_forward_and_fill_the_log(application, node):
                 {"event": "model", "model": "m", "version": "1", "reason": "because"},
                 {"event": "device", "device": "cuda", "torch": "2.13.0", "free_gb": 3.5},
                 {"event": "stage", "stage": "project", "done": 15, "total": 30},
-                {"event": "note", "text": "out of memory; again with 8 images at a time"},
+                {"event": "note", "text": "out of memory; again on the CPU, which takes longer"},
                 {"event": "stage", "stage": "project", "done": 0, "total": 30},
                 {"event": "unheard of"},
             ]
@@ -355,7 +355,7 @@ def test_events_move_the_bar_forward_and_fill_the_log(application, node):
     assert logic.log == [
         "m 1: because",
         "device: cuda, torch 2.13.0, 3.5 GB free",
-        "out of memory; again with 8 images at a time",
+        "out of memory; again on the CPU, which takes longer",
     ]
 
 

@@ -1,0 +1,29 @@
+"""What a projection needs of a bundle."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from anomap.networks.encoder import Encoder
+from anomap.networks.stylegan2 import Discriminator, Generator
+from anomap.projection.cloud import WStatistics
+
+
+class Model(Protocol):
+    """Frozen networks on one device."""
+
+    @property
+    def generator(self) -> Generator:
+        """The averaged generator, frozen."""
+
+    @property
+    def discriminator(self) -> Discriminator | None:
+        """For loss "discriminator"."""
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """For start "encoder"."""
+
+    @property
+    def w_statistics(self) -> WStatistics:
+        """The training cloud."""
