@@ -83,7 +83,7 @@ docs: $(VENV)/.dev ## rewrite the generated pages under docs/
 	UPDATE_DOCS=1 $(BIN)/python -m pytest -q -k generated_page
 
 bench: $(VENV)/.dev ## seconds per stage; writes benchmarks/results/<device>.json
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m benchmarks.speed
 
 faults: $(VENV)/.dev tools ## bad input, hostile peers, crashes; writes benchmarks/results/faults.json
 	OMP_NUM_THREADS=1 FAULTS_JSON=benchmarks/results/faults.json $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/clinic

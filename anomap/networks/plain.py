@@ -9,6 +9,8 @@ Shapes: as in `anomap.networks.ops`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -49,13 +51,20 @@ def grouped_modulated_conv2d(
     return x.reshape(n, channels_out, *x.shape[2:])
 
 
-def plain_synthesis(synthesis: Synthesis, w: Tensor) -> Tensor:
-    """``[N, D] -> [N, C, r, r]``: what ``synthesis(w, "const")`` computes."""
+def plain_synthesis(synthesis: Synthesis, w: Tensor, noise: Sequence[Tensor] = ()) -> Tensor:
+    """``[N, D] -> [N, C, r, r]``: what ``synthesis(w, noise or "const")`` computes.
+
+    Args:
+        synthesis: Its parameters are used as they are.
+        w: ``[N, D]``.
+        noise: One ``[N, 1, r, r]`` map a layer, coarse to fine; the trained maps when empty.
+    """
     x, image = torch.empty(0), torch.empty(0)  # block b4 fills both
+    maps: Iterator[Tensor | None] = iter(noise) if noise else repeat(None)
     for resolution in synthesis.config.resolutions:
         block: SynthesisBlock = getattr(synthesis, f"b{resolution}")
-        x = block.const.expand(len(w), -1, -1, -1) if block.first else _layer(block.conv0, x, w)
-        x = _layer(block.conv1, x, w)
+        x = block.const.expand(len(w), -1, -1, -1) if block.first else _layer(block.conv0, x, w, next(maps))
+        x = _layer(block.conv1, x, w, next(maps))
         styles = block.torgb.affine(w) / math.sqrt(x.shape[1])
         rgb = grouped_modulated_conv2d(x, block.torgb.weight, styles, demodulate=False)
         rgb = rgb + block.torgb.bias[:, None, None]
@@ -63,6 +72,6 @@ def plain_synthesis(synthesis: Synthesis, w: Tensor) -> Tensor:
     return image
 
 
-def _layer(layer: SynthesisLayer, x: Tensor, w: Tensor) -> Tensor:
+def _layer(layer: SynthesisLayer, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
     x = grouped_modulated_conv2d(x, layer.weight, layer.affine(w), up=layer.up)
-    return lrelu(x + layer.noise_const * layer.noise_strength + layer.bias[:, None, None])
+    return lrelu(x + (layer.noise_const if noise is None else noise) * layer.noise_strength + layer.bias[:, None, None])
