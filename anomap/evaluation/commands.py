@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -64,6 +65,4 @@ class Evaluate:
 
 
 def _tell(name: str, done: int, total: int) -> None:
-    import sys
-
     print_line(f"{name}: {done} of {total} images", sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -166,8 +165,3 @@ def fit_ruler(
         progress=progress,
     )
     return ruler, ruler.complete(normal, found)
-
-
-def known(scores: Mapping[str, object]) -> tuple[str, ...]:
-    """The names of `ALL_SCORES` that were measured, in their order."""
-    return tuple(name for name in ALL_SCORES if name in scores)

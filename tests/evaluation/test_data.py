@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anomap.dicom.phantom import write_radiograph_phantom
+from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
+from anomap.dicom.read import read_study
 from anomap.errors import AnomapError
 from anomap.evaluation.data import halves, load_evaluation, made_from
+from anomap.preprocessing import prepare
 from anomap.types import PreprocessSpec
 from tests.evaluation.made_data import greys, manifest_folder, picture, plain_folder
 from tests.evaluation.pictures import image_set, trunks
@@ -63,6 +65,17 @@ def test_dicom_files_are_read_and_what_cannot_be_is_counted(tmp_path: Path) -> N
     assert needle.patients == ("someone",)
     assert sum(data.left_out.values()) == 2
     assert data.left_out["E102"] == 1
+
+
+def test_a_ct_series_gives_one_image_a_slice_at_its_own_place(tmp_path: Path) -> None:
+    for patient in ("one", "two"):
+        write_ct_phantom(tmp_path / "normal" / patient, slices=4)
+    data = load_evaluation(tmp_path, CT)
+    assert len(data.normal.names) == len(data.train.names) == 4
+    assert len(set(data.normal.names)) == 4
+    whole = prepare(read_study(tmp_path / "normal" / data.normal.patients[0]).series[0], CT)
+    np.testing.assert_allclose(data.normal.images, whole.images, atol=1e-6)
+    assert data.normal.prepared.frame_ids == whole.frame_ids
 
 
 def test_pictures_are_nothing_for_a_ct_model(tmp_path: Path) -> None:
