@@ -25,7 +25,7 @@ from anomap.evaluation.store import Store
 from anomap.projection.schedule import ProjectionConfig
 from anomap.scoring import SCORES, Score
 from anomap.training.data import ImageSet
-from anomap.types import Cohort, Float64, Reconstruction
+from anomap.types import Cohort, Float64, Int64, Reconstruction
 
 OPPONENTS = (*BASELINES, FEATURE_KNN)  # what needs no projection
 MAPS = ("wd", "mse", "residual", "ssim_contrast", "residual_z", "mean_image")  # the last needs no projection
@@ -53,11 +53,13 @@ class Measured:
         images: N images.
         scores: Name of `ALL_SCORES` -> ``(N,)``.
         found: The generator's part: reconstructions, top windows.
+        seed_windows: ``(K, N, 4)`` top windows of the projections from K seeds; K is 0 unless they were asked for.
     """
 
     images: ImageSet
     scores: dict[str, Float64]
     found: Scores
+    seed_windows: Int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +104,13 @@ class Ruler:
             **more_scores(self.bundle, prepared, found.reconstruction, self.residuals, images.patients),
             **baseline_scores(self.baselines, prepared),
         }
+        windows = np.empty((0, len(images.names), 4), np.int64)
         if self.seeds > 1:
-            scores |= seed_scores(self.bundle, prepared, self.projection, self.seeds, self.store)
+            over_seeds, windows = seed_scores(self.bundle, prepared, self.projection, self.seeds, self.store)
+            scores |= over_seeds
         if self.features is not None:
             scores[FEATURE_KNN] = feature_knn(self.bundle, self.features, prepared)
-        return Measured(images=images, scores=scores, found=found)
+        return Measured(images=images, scores=scores, found=found, seed_windows=windows)
 
     def maps(self, images: ImageSet, fit: Reconstruction) -> dict[str, Float64]:
         """The `MAPS` ``(N, H, W)`` on the model's pixels, higher is odder; NaN where nothing was scored."""

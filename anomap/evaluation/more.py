@@ -20,7 +20,7 @@ from anomap.evaluation.scores import score_images
 from anomap.evaluation.store import Store
 from anomap.projection.schedule import PAPER, ProjectionConfig
 from anomap.scoring import Score
-from anomap.types import Float32, Float64, Prepared, Reconstruction
+from anomap.types import Float32, Float64, Int64, Prepared, Reconstruction
 
 _CONTRAST_CONSTANT = (0.03 * 2) ** 2  # C2 of SSIM (Wang et al. 2004) for a range of 2
 
@@ -155,8 +155,8 @@ def more_scores(
 
 def seed_scores(
     bundle: Bundle, prepared: Prepared, projection: ProjectionConfig, seeds: int, store: Store | None
-) -> dict[str, Float64]:
-    """wd_patch over several projections of the same images: its mean and its spread, ``(N,)`` each.
+) -> tuple[dict[str, Float64], Int64]:
+    """wd_patch over K projections of the same images.
 
     Preset "fast" draws no random numbers. So that seeds differ, all these projections search with the noise on w that
     preset "paper" has.
@@ -168,6 +168,9 @@ def seed_scores(
         seeds: How many projections, at least 2.
         store: Of this bundle; the settings are replaced.
 
+    Returns:
+        Its mean and its spread, ``(N,)`` each, and the top windows ``(K, N, 4)``.
+
     Raises:
         AnomapError: E200 with fewer than two; as `score_images`.
     """
@@ -175,9 +178,10 @@ def seed_scores(
         raise AnomapError("E200", f"a spread over seeds needs two of them, got {seeds}")
     noisy = replace(projection, w_noise=projection.w_noise or PAPER.w_noise)
     kept = None if store is None else replace(store, projection=noisy)
-    rows = []
+    found = []
     for number in range(seeds):
         renamed = replace(prepared, frame_ids=tuple(f"{name}#seed{number}" for name in prepared.frame_ids))
-        rows.append(score_images(bundle, renamed, noisy, store=kept).per_image["wd_patch"])
-    values = np.stack(rows)
-    return {"wd_patch_seeds": values.mean(axis=0), "seed_spread": values.std(axis=0, ddof=1)}
+        found.append(score_images(bundle, renamed, noisy, store=kept))
+    values = np.stack([scores.per_image["wd_patch"] for scores in found])
+    spread = {"wd_patch_seeds": values.mean(axis=0), "seed_spread": values.std(axis=0, ddof=1)}
+    return spread, np.stack([scores.top_window for scores in found])

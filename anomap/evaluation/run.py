@@ -108,6 +108,7 @@ class SyntheticResult:
         separation: Score -> the altered images against all normal images.
         pairs: Score -> against the very same images without it.
         touched: How many top windows touch the anomaly; None when the whole image is odd, as for the next two.
+        touched_by_seed: The same for each of the projections from several seeds, the paper's measure.
         expected_touched: How many would if windows were pointed at blindly.
         maps: Map -> figures by pixel.
     """
@@ -118,6 +119,7 @@ class SyntheticResult:
     separation: dict[str, Separation]
     pairs: dict[str, PairedTest]
     touched: int | None
+    touched_by_seed: tuple[int, ...]
     expected_touched: float | None
     maps: dict[str, PixelFigures]
 
@@ -270,6 +272,7 @@ def _synthetic(
         separation=_separations(found, reference, config),
         pairs={name: paired_test(reference.scores[name][rows], with_it) for name, with_it in found.scores.items()},
         touched=int(touches(found.found.top_window, masks).sum()) if kind.local else None,
+        touched_by_seed=tuple(int(touches(one, masks).sum()) for one in found.seed_windows) if kind.local else (),
         expected_touched=float(chance_of_touching(masks, valid, window).sum()) if kind.local else None,
         maps={name: pixel_figures(dense, masks, valid, window) for name, dense in maps.items()},
     )

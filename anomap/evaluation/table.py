@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from anomap.calibration import COMBINED
 from anomap.evaluation.auroc import MIN_PATIENTS
 from anomap.evaluation.measure import ALL_SCORES, MAPS, OPPONENTS
@@ -171,29 +173,31 @@ def _planted(result: Evaluation) -> Table:
 
 
 def _pointing(result: Evaluation) -> Table:
-    head = [
-        "planted",
-        "patients",
-        "top window touches it",
-        "expected blindly",
-        "wd patch rises, p",
-        "mse patch rises, p",
-    ]
+    found = [row for row in result.synthetic if row.touched is not None]
+    seeded = any(row.touched_by_seed for row in found)
+    head = ["planted", "patients", "top window touches it"]
+    head += ["share over seeds"] if seeded else []
+    head += ["expected blindly", "wd patch rises, p", "mse patch rises, p"]
     rows = [
-        [_words(row.kind), str(row.images), str(row.touched), f"{row.expected_touched:.1f}"]
+        [_words(row.kind), str(row.images), str(row.touched)]
+        + ([_by_seed(row)] if seeded else [])
+        + [f"{row.expected_touched:.1f}"]
         + [f"{row.pairs[name].raised}, {row.pairs[name].p_value:.2g}" for name in ("wd_patch", "mse_patch")]
-        for row in result.synthetic
-        if row.touched is not None
+        for row in found
     ]
     return "Pointing", "The paper's top-1 measure with a known truth; p of a sign test.", head, rows
+
+
+def _by_seed(row: SyntheticResult) -> str:
+    """Mean ± standard deviation over seeds of the share of images, as the paper states it."""
+    shares = np.array(row.touched_by_seed) / row.images
+    return f"{shares.mean():.0%} ± {shares.std(ddof=1):.0%}"
 
 
 def _maps(result: Evaluation) -> Table:
     head = ["planted", "map", "pixel AP", "share of odd pixels", "best Dice", "AUPRO", "hit at 1 false mark"]
     rows = [
-        [_words(row.kind), _words(name)]
-        + [f"{value:.2f}" for value in (one.average_precision,)]
-        + [f"{one.prevalence:.3f}"]
+        [_words(row.kind), _words(name), f"{one.average_precision:.2f}", f"{one.prevalence:.3f}"]
         + [f"{value:.2f}" for value in (one.best_dice, one.aupro, one.froc[_ONE_MARK])]
         for row in result.synthetic
         for name in MAPS

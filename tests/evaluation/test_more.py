@@ -110,14 +110,16 @@ def test_a_spot_that_the_reconstruction_lacks_stands_out(toy_bundle) -> None:
 
 def test_seeds_differ_and_their_mean_and_spread_are_told(toy_bundle, tmp_path) -> None:
     images = trunks(2)
-    found = seed_scores(toy_bundle, images, QUICK, 3, None)
+    found, windows = seed_scores(toy_bundle, images, QUICK, 3, None)
     noisy = replace(QUICK, w_noise=0.05)
-    rows = [
+    each = [
         score_images(
             toy_bundle, replace(images, frame_ids=tuple(f"{name}#seed{k}" for name in images.frame_ids)), noisy
-        ).per_image["wd_patch"]
+        )
         for k in range(3)
     ]
+    rows = [scores.per_image["wd_patch"] for scores in each]
+    np.testing.assert_array_equal(windows, np.stack([scores.top_window for scores in each]))
     np.testing.assert_allclose(found["wd_patch_seeds"], np.mean(rows, axis=0))
     np.testing.assert_allclose(found["seed_spread"], np.std(rows, axis=0, ddof=1))
     assert (found["seed_spread"] > 0).all()
