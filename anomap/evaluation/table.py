@@ -167,7 +167,8 @@ def _planted(result: Evaluation) -> Table:
     ]
     text = (
         "Drawn into normal images, one a patient. AUROC against all normal images, and after the dot how many images "
-        "score higher than the very same image without it."
+        "score higher than the very same image without it. The row 'unaltered' is the control: its AUROC is what these "
+        "images have with nothing planted."
     )
     return "Synthetic anomalies", text, head, rows
 

@@ -11,7 +11,7 @@ from anomap.evaluation.data import EvaluationData
 from anomap.evaluation.measure import ALL_SCORES, MAPS, OPPONENTS
 from anomap.evaluation.run import Evaluation, EvaluationConfig, evaluate, paired_rows
 from anomap.evaluation.scores import score_images, subset
-from anomap.evaluation.synthetic import kinds
+from anomap.evaluation.synthetic import UNALTERED, kinds
 from anomap.evaluation.synthetic.acquisition import inverted
 from anomap.scoring import SCORES
 from anomap.training.data import ImageSet
@@ -94,6 +94,9 @@ def test_every_kind_is_planted_into_one_image_of_each_patient(quality: Evaluatio
         assert len(row.touched_by_seed) == (2 if known[row.kind].local else 0)
     needle = quality.synthetic[0]
     assert all(0 <= count <= 6 for count in needle.touched_by_seed)
+    control = quality.synthetic[-1]
+    assert control.kind == UNALTERED
+    assert control.pairs["wd_patch"].median_rise == pytest.approx(0, abs=1e-3)
     assert 0 <= needle.touched <= 6
     assert 0 < needle.expected_touched < 6
 

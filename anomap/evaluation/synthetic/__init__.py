@@ -34,6 +34,7 @@ ASCITES_HU = (0.0, 20.0)
 BONE_HU, AIR_HU = 150.0, -110.0  # fluid displaces what lies between: soft tissue and fat
 SOFT_TISSUE_HU = 50.0
 STREAK_HU = 60.0
+UNALTERED = "unaltered"
 VISIBLE = 0.5  # a quarter of the range of 2
 
 
@@ -120,6 +121,7 @@ def kinds(spec: PreprocessSpec) -> dict[str, Kind]:
         _whole("rotated90", "Turned by a quarter", rotated90),
         _whole("upside_down", "Mirrored top to bottom", upside_down),
         _whole("foreign_limb", "A drawn limb instead of the patient", partial(foreign_limb, tissue=soft)),
+        _whole(UNALTERED, "Nothing: the control, since one image a patient is a choice of its own", lambda same: same),
     ]
     return {kind.name: kind for kind in found}
 
