@@ -91,7 +91,7 @@ faults: $(VENV)/.dev tools ## bad input, hostile peers, crashes; writes benchmar
 interactive: $(VENV)/.dev ## how long a viewer waits; writes benchmarks/results/interactive.json
 	$(BIN)/python benchmarks/interactive.py
 
-quality: $(VENV)/.dev ## AUROC tables of the shipped models (needs ../shared/data)
+quality: $(VENV)/.dev ## evaluate the shipped models, tables into their cards (needs ../shared/data)
 	$(BIN)/python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr
 	$(BIN)/python benchmarks/quality.py --bundle models/ct-64 --data ../shared/data/ct
 

@@ -23,6 +23,7 @@ import anomap
 from anomap.config import AnalyzeConfig
 from anomap.console import Event, begin, listening, print_error, print_line, print_result, silence, skipped_lines
 from anomap.errors import AnomapError, ExitStatus
+from anomap.evaluation.commands import Evaluate
 from anomap.service.commands import Serve, Status
 from anomap.viewer.commands import Viewer
 
@@ -214,6 +215,7 @@ def _parse(words: list[str]) -> Any:
         "analyze": Analyze,
         "demo": Demo,
         "train": _train_command(words),
+        "evaluate": Evaluate,
         "info": Info,
         "models": Models,
         "doctor": Doctor,

@@ -22,7 +22,7 @@ from scipy import ndimage
 from anomap.bundle import load_bundle
 from anomap.config import AnalyzeConfig
 from anomap.dicom.phantom import write_radiograph_phantom
-from anomap.evaluation.synthetic import line_cover
+from anomap.evaluation.synthetic.objects import line_cover
 from anomap.study import analyze
 from anomap.types import Float64
 

@@ -23,7 +23,7 @@ LAYERS = [
         "preview",
         "domain",
     },
-    {"cli", "__main__", "console", "doctor", "service", "viewer", "volume"},
+    {"cli", "__main__", "console", "doctor", "service", "viewer", "volume", "evaluation.commands", "evaluation.report"},
 ]
 FORBIDDEN = {  # package -> modules it must never import
     "anomap": ("monai", "holoscan", "deploy_app", "slicer_extension"),

@@ -57,7 +57,7 @@ def average_precision(normal: Float64, anomalous: Float64) -> float:
     Raises:
         AnomapError: As `auroc`.
     """
-    hits, alarms = _counts(normal, anomalous)
+    hits, alarms = counts_by_threshold(normal, anomalous)
     precision = hits / (hits + alarms)
     return float((np.diff(hits, prepend=0) * precision).sum() / len(anomalous))
 
@@ -73,7 +73,7 @@ def fpr_at_tpr(normal: Float64, anomalous: Float64, tpr: float = 0.95) -> float:
     Raises:
         AnomapError: As `auroc`.
     """
-    hits, alarms = _counts(normal, anomalous)
+    hits, alarms = counts_by_threshold(normal, anomalous)
     # The tolerance keeps 19 of 20 a share of 0.95 in binary fractions.
     first = int(np.searchsorted(hits, tpr * len(anomalous) - 1e-9))
     return float(alarms[first] / len(normal))
@@ -140,8 +140,19 @@ def _check(normal: Float64, anomalous: Float64) -> None:
         raise AnomapError("E200", "scores must be finite")
 
 
-def _counts(normal: Float64, anomalous: Float64) -> tuple[Float64, Float64]:
-    """True and false positives at every distinct threshold, from the highest down; equal scores go together."""
+def counts_by_threshold(normal: Float64, anomalous: Float64) -> tuple[Float64, Float64]:
+    """True and false positives at every distinct threshold, from the highest down; equal scores go together.
+
+    Args:
+        normal: ``(A,)`` scores.
+        anomalous: ``(B,)`` scores.
+
+    Returns:
+        Two arrays as long as there are distinct scores; divided by B and A they are the ROC curve.
+
+    Raises:
+        AnomapError: As `auroc`.
+    """
     _check(normal, anomalous)
     scores = np.concatenate([normal, anomalous])
     odd = np.concatenate([np.zeros(len(normal)), np.ones(len(anomalous))])

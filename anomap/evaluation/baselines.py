@@ -15,7 +15,8 @@ from anomap.errors import AnomapError
 from anomap.scoring import quantise
 from anomap.types import Float64, Prepared, PreprocessSpec
 
-BASELINES = ("mean_image_mse", "train_histogram_wd")
+BASELINES = ("mean_image_mse", "train_histogram_wd", "mean_intensity", "pca_mse")
+COMPONENTS = 64  # of the PCA: as many numbers as a rich linear model of 64 x 64 pixels needs; fewer with fewer images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +26,13 @@ class Baselines:
     Attributes:
         mean: ``(H, W)`` mean picture in [-1, 1]; -1 where no training image was valid.
         distribution: ``(levels,)`` cumulative share of the grey levels; every training image counts the same.
+        axes: ``(H W, F)`` principal components of the images about `mean`.
         spec: Preprocessing of the images; others can't be compared.
     """
 
     mean: Float64
     distribution: Float64
+    axes: Float64
     spec: PreprocessSpec
 
 
@@ -48,8 +51,13 @@ def fit_baselines(train: Prepared, levels: int = 256) -> Baselines:
     valid = train.valid[:, 0]
     total = np.where(valid, train.images[:, 0], 0.0).sum(axis=0, dtype=np.float64)
     count = valid.sum(axis=0)
+    mean = np.where(count > 0, total / np.maximum(count, 1), -1.0)
+    centred = _centred(train, mean)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    # An image less than the number of images: what all of them together span, a linear model merely copies.
     return Baselines(
-        mean=np.where(count > 0, total / np.maximum(count, 1), -1.0),
+        mean=mean,
+        axes=axes[: max(0, min(COMPONENTS, len(centred) - 1))].T,
         distribution=_distributions(train, levels).mean(axis=0),
         spec=train.spec,
     )
@@ -63,8 +71,10 @@ def baseline_scores(baselines: Baselines, prepared: Prepared) -> dict[str, Float
         prepared: N images.
 
     Returns:
-        name -> ``(N,)``: "mean_image_mse", mean squared difference from the mean picture (squared score units), and
-        "train_histogram_wd", Wasserstein-1 distance of the grey levels from those of the training set (score units).
+        name -> ``(N,)``: "mean_image_mse", mean squared difference from the mean picture; "pca_mse", the same from the
+        nearest picture of a linear model (both in squared score units); "train_histogram_wd", Wasserstein-1 distance of
+        the grey levels from those of the training set; "mean_intensity", how far the mean grey value is from theirs
+        (both in score units).
 
     Raises:
         AnomapError: E200 when the preprocessing differs, E108 when an image has no valid pixel.
@@ -73,13 +83,25 @@ def baseline_scores(baselines: Baselines, prepared: Prepared) -> dict[str, Float
         raise AnomapError("E200", "baselines were fitted on images of another preprocessing")
     levels = len(baselines.distribution)
     apart = np.abs(_distributions(prepared, levels) - baselines.distribution).sum(axis=1)
-    valid = prepared.valid[:, 0]
-    squared = np.where(valid, np.square(prepared.images[:, 0] - baselines.mean), 0.0).sum(axis=(1, 2))
+    pixels = prepared.valid.sum(axis=(1, 2, 3))
+    centred = _centred(prepared, baselines.mean)
+    left = np.where(prepared.valid.reshape(centred.shape), centred - centred @ baselines.axes @ baselines.axes.T, 0.0)
+    level = np.arange(levels)
+    grey = np.diff(_distributions(prepared, levels), prepend=0) @ level
+    usual = np.diff(baselines.distribution, prepend=0) @ level
     unit = prepared.spec.score_range / 2  # score units per model unit: the model's range [-1, 1] is 2 wide
     return {
-        "mean_image_mse": squared / valid.sum(axis=(1, 2)) * unit**2,
+        "mean_image_mse": np.square(centred).sum(axis=1) / pixels * unit**2,
         "train_histogram_wd": apart * prepared.spec.score_range / (levels - 1),
+        "mean_intensity": np.abs(grey - usual) * prepared.spec.score_range / (levels - 1),
+        "pca_mse": np.square(left).sum(axis=1) / pixels * unit**2,
     }
+
+
+def _centred(prepared: Prepared, mean: Float64) -> Float64:
+    """``(N, H W)`` differences from the mean picture; nothing differs where an image is not valid."""
+    difference = np.where(prepared.valid[:, 0], prepared.images[:, 0] - mean, 0.0)
+    return difference.reshape(len(difference), -1)
 
 
 def _distributions(prepared: Prepared, levels: int) -> Float64:

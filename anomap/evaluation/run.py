@@ -1,40 +1,55 @@
-"""The quality of a bundle in figures: separation by category, pairs, needles, baselines beside everything.
+"""The quality of a bundle in figures: separation by category, pairs, planted anomalies, baselines beside everything.
 
 No mean over categories is formed: detectors differ from one kind of anomaly to the next, and a mean hides it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from anomap.bundle import Bundle
-from anomap.calibration import COMBINED, combined_score
 from anomap.errors import AnomapError
 from anomap.evaluation.auroc import RESAMPLES, Interval, auroc, auroc_interval, average_precision, fpr_at_tpr
-from anomap.evaluation.baselines import Baselines, baseline_scores, fit_baselines
-from anomap.evaluation.cohort import cohort_of
+from anomap.evaluation.cases import Exhibit, exhibit
+from anomap.evaluation.data import EvaluationData
 from anomap.evaluation.localisation import PairedTest, chance_of_touching, paired_test, touches
-from anomap.evaluation.scores import Progress, choose, score_images, subset, take
-from anomap.evaluation.synthetic import needle, planted
+from anomap.evaluation.measure import Measured, Ruler, fit_ruler
+from anomap.evaluation.paper import PaperFigures, drawn_aurocs, paper_figures, permutation_p
+from anomap.evaluation.pixel import PixelFigures, pixel_figures
+from anomap.evaluation.scores import choose, subset
+from anomap.evaluation.store import Store
+from anomap.evaluation.synthetic import Kind, kinds
 from anomap.projection.schedule import FAST, ProjectionConfig
 from anomap.training.data import ImageSet
-from anomap.types import Cohort, Float64, Int64, Prepared
+from anomap.types import Float64, Int64
+
+Protocol = Literal["clustered", "paper"]
+Listener = Callable[[str, int, int], None]  # name of the set, images done, images in all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QualityConfig:
-    """How quality is measured."""
+class EvaluationConfig:
+    """How a bundle is evaluated."""
 
     projection: ProjectionConfig = FAST  # preset the figures are for
+    protocol: Protocol = "clustered"  # "paper" adds the paper's own statistics, see `anomap.evaluation.paper`
+    synthetic: bool = False  # plant anomalies into normal images
+    synthetic_images: int = 40  # normal images that receive them, one a patient
     cap: int | None = None  # at most so many images of a category, chosen by the hash of their names; None: all
-    needles: int = 20  # images that receive a needle, one a patient
-    needle_width_px: float = 2.0  # at model resolution
-    needle_contrast: float = 0.5  # of "visible" needles: they change their pixels by a quarter of the range or more
+    cap_normal: int | None = None  # the same of the normal images
+    seeds: int = 1  # projections an image for the scores over seeds
     resamples: int = RESAMPLES  # draws of patients for the intervals
+
+    def __post_init__(self) -> None:
+        if min(n for n in self._numbers() if n is not None) < 1:
+            raise AnomapError("E200", "numbers of images, seeds and draws must be at least 1")
+
+    def _numbers(self) -> tuple[int | None, ...]:
+        return (self.synthetic_images, self.seeds, self.cap, self.cap_normal, self.resamples)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +61,14 @@ class Separation:
         interval: Its 95 % interval over patients; None with too few patients.
         average_precision: At the category's own share of images.
         fpr_at_95_tpr: Normal images called odd where 95 % of the category are found.
+        paper: By the paper's procedure; None with protocol "clustered".
     """
 
     auroc: float
     interval: Interval | None
     average_precision: float
     fpr_at_95_tpr: float
+    paper: PaperFigures | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +84,7 @@ class CategoryResult:
         separation: Score -> figures.
         pairs: Score -> the category's images against the very images they were made from, where there are such.
         paired_patients: Of how many patients these are; the sign test's p-value counts images as independent.
+        wd_mse_p: The paper's permutation test of wd_patch against mse_patch; None with protocol "clustered".
     """
 
     category: str
@@ -76,125 +94,135 @@ class CategoryResult:
     separation: dict[str, Separation]
     pairs: dict[str, PairedTest]
     paired_patients: int
+    wd_mse_p: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NeedleResult:
-    """Needles drawn into normal images, one image a patient.
+class SyntheticResult:
+    """One kind of anomaly planted into normal images, one image a patient.
 
     Attributes:
-        test: Patch score (WD) of the same image with and without.
-        mse_test: The same of the patch score by MSE.
-        touched: How many top windows touch the needle.
+        kind: Its name.
+        description: What it is.
+        images: Of as many patients.
+        separation: Score -> the altered images against all normal images.
+        pairs: Score -> against the very same images without it.
+        touched: How many top windows touch the anomaly; None when the whole image is odd, as for the next two.
+        touched_by_seed: The same for each of the projections from several seeds, the paper's measure.
         expected_touched: How many would if windows were pointed at blindly.
-        images: Names of the images.
+        maps: Map -> figures by pixel.
     """
 
-    test: PairedTest
-    mse_test: PairedTest
-    touched: int
-    expected_touched: float
-    images: tuple[str, ...]
+    kind: str
+    description: str
+    images: int
+    separation: dict[str, Separation]
+    pairs: dict[str, PairedTest]
+    touched: int | None
+    touched_by_seed: tuple[int, ...]
+    expected_touched: float | None
+    maps: dict[str, PixelFigures]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
-    """All figures of a bundle on one data set."""
+class Evaluation:
+    """All figures of a bundle on one data set, and what to show of it."""
 
     normal_images: int
     normal_patients: int
     training_images: int
+    set_aside: bool  # the training images of the baselines are half of the normal patients
+    left_out: dict[str, int]
+    region_threshold: float  # window WD that one in twenty normal images exceeds somewhere
     categories: tuple[CategoryResult, ...]
-    needles: NeedleResult  # wherever they fall
-    visible_needles: NeedleResult  # where they show
+    synthetic: tuple[SyntheticResult, ...]
+    exhibits: tuple[Exhibit, ...]  # pictures and curves, for the page only
 
 
 def evaluate(
     bundle: Bundle,
-    train: ImageSet,
-    normal: ImageSet,
-    anomalous: Iterable[ImageSet],
-    config: QualityConfig,
+    data: EvaluationData,
+    config: EvaluationConfig,
     *,
-    origins: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
-) -> Quality:
+    store: Store | None = None,
+    listener: Listener | None = None,
+) -> Evaluation:
     """Measure a bundle.
-
-    "combined" is standardised by the scores of `normal`, which also serve as the negatives: with few normal images
-    its figures are a little flattering.
 
     Args:
         bundle: Loaded on its device.
-        train: Normal images the bundle was trained on: for the baselines, and for their sources.
-        normal: Normal images it was not trained on.
-        anomalous: One set a category.
+        data: Images with labels.
         config: What to do.
-        origins: Name of an anomalous image -> name of the normal image it was made from.
-        progress: Told of scored images (done, in all) of the set at hand.
+        store: Where reconstructions are kept; of this bundle and preset.
+        listener: Told of scored images.
 
     Raises:
-        AnomapError: As the stages do; E200 when a set is empty.
+        AnomapError: As the stages do; E200 when there is nothing to compare the normal images with.
     """
-    ruler = _Ruler(bundle, fit_baselines(train.prepared), normal, config, progress)
-    known = frozenset(train.sources)
-    categories = [
-        _category(ruler, images if config.cap is None else subset(images, choose(images, config.cap)), known, origins)
-        for images in anomalous
-    ]
-    return Quality(
+    if not data.categories and not config.synthetic:
+        raise AnomapError("E200", "there are no anomalous images: nothing to evaluate", "Pass --synthetic.")
+    name = "normal"
+
+    def progress(done: int, total: int) -> None:
+        if listener is not None:
+            listener(name, done, total)
+
+    normal = _capped(data.normal, config.cap_normal)
+    settings = {"seeds": config.seeds, "store": store, "progress": progress}
+    ruler, reference = fit_ruler(bundle, data.train, normal, config.projection, **settings)  # type: ignore[arg-type]
+    categories, exhibits, planted = [], [exhibit("normal", reference, None, ruler)], []
+    for images in data.categories:
+        name = images.categories[0]
+        found = ruler.measure(_capped(images, config.cap))
+        categories.append(_category(found, reference, frozenset(data.train.sources), data.origins, config))
+        exhibits.append(exhibit(name, found, reference, ruler))
+    for kind in kinds(bundle.spec).values() if config.synthetic else ():
+        name = f"synthetic {kind.name}"
+        planted.append(_synthetic(kind, ruler, reference, config))
+    return Evaluation(
         normal_images=len(normal.names),
         normal_patients=len(set(normal.patients)),
-        training_images=len(train.names),
+        training_images=len(data.train.names),
+        set_aside=data.set_aside,
+        left_out=dict(data.left_out),
+        region_threshold=ruler.cohort.region_threshold,
         categories=tuple(categories),
-        needles=needle_experiment(bundle, normal, config),
-        visible_needles=needle_experiment(bundle, normal, config, contrast=config.needle_contrast),
+        synthetic=tuple(result for result, _ in planted),
+        exhibits=(*exhibits, *(shown for _, shown in planted)),
     )
 
 
-class _Ruler:
-    """Scores of the normal images, and the same for whatever is to be held against them."""
-
-    def __init__(
-        self, bundle: Bundle, baselines: Baselines, normal: ImageSet, config: QualityConfig, progress: Progress | None
-    ) -> None:
-        self.bundle, self.baselines, self.config, self.progress = bundle, baselines, config, progress
-        scores = score_images(bundle, normal.prepared, config.projection, progress)
-        self.cohort: Cohort = cohort_of(scores, normal, bundle.info.sha256, "")
-        self.normal = normal
-        self.reference = self._all(scores.per_image, normal.prepared)
-
-    def measure(self, images: ImageSet) -> dict[str, Float64]:
-        """All scores of a set, ``(N,)`` each."""
-        scores = score_images(self.bundle, images.prepared, self.config.projection, self.progress)
-        return self._all(scores.per_image, images.prepared)
-
-    def _all(self, per_image: Mapping[str, Float64], prepared: Prepared) -> dict[str, Float64]:
-        combined = {COMBINED: combined_score(per_image, self.cohort)}
-        return {**per_image, **combined, **baseline_scores(self.baselines, prepared)}
+def _capped(images: ImageSet, cap: int | None) -> ImageSet:
+    return images if cap is None else subset(images, choose(images, cap))
 
 
 def _category(
-    ruler: _Ruler, images: ImageSet, known: frozenset[str], origins: Mapping[str, str] | None
+    found: Measured,
+    reference: Measured,
+    known: frozenset[str],
+    origins: Mapping[str, str],
+    config: EvaluationConfig,
 ) -> CategoryResult:
-    if not images.names:
-        raise AnomapError("E200", "a category without images can't be measured")
-    found = ruler.measure(images)
-    rows, partners = paired_rows(images, ruler.normal, origins or {})
+    images, normal = found.images, reference.images
+    rows, partners = paired_rows(images, normal, origins)
+    pairs = {}
+    if len(rows):
+        pairs = {name: paired_test(reference.scores[name][partners], odd[rows]) for name, odd in found.scores.items()}
     return CategoryResult(
         category=images.categories[0],
         images=len(images.names),
         patients=len(set(images.patients)),
         same_sources=set(images.sources) <= known,
-        separation={
-            name: _separation(ruler.reference[name], odd, ruler.normal.patients, images.patients, ruler.config)
-            for name, odd in found.items()
-        },
-        pairs={name: paired_test(ruler.reference[name][partners], odd[rows]) for name, odd in found.items()}
-        if len(rows)
-        else {},
+        separation=_separations(found, reference, config),
+        pairs=pairs,
         paired_patients=len({images.patients[row] for row in rows}),
+        wd_mse_p=_wd_against_mse(found, reference) if config.protocol == "paper" else None,
     )
+
+
+def _separations(found: Measured, reference: Measured, config: EvaluationConfig) -> dict[str, Separation]:
+    patients = (reference.images.patients, found.images.patients)
+    return {name: _separation(reference.scores[name], odd, *patients, config) for name, odd in found.scores.items()}
 
 
 def _separation(
@@ -202,14 +230,20 @@ def _separation(
     odd: Float64,
     normal_patients: tuple[str, ...],
     odd_patients: tuple[str, ...],
-    config: QualityConfig,
+    config: EvaluationConfig,
 ) -> Separation:
     return Separation(
         auroc=auroc(normal, odd),
         interval=auroc_interval(normal, odd, normal_patients, odd_patients, resamples=config.resamples),
         average_precision=average_precision(normal, odd),
         fpr_at_95_tpr=fpr_at_tpr(normal, odd),
+        paper=paper_figures(normal, odd) if config.protocol == "paper" else None,
     )
+
+
+def _wd_against_mse(found: Measured, reference: Measured) -> float:
+    wd, mse = (drawn_aurocs(reference.scores[name], found.scores[name]) for name in ("wd_patch", "mse_patch"))
+    return permutation_p(wd, mse)
 
 
 def paired_rows(images: ImageSet, normal: ImageSet, origins: Mapping[str, str]) -> tuple[Int64, Int64]:
@@ -220,29 +254,26 @@ def paired_rows(images: ImageSet, normal: ImageSet, origins: Mapping[str, str]) 
     return rows, partners
 
 
-def needle_experiment(
-    bundle: Bundle, normal: ImageSet, config: QualityConfig, *, contrast: float = 0.0
-) -> NeedleResult:
-    """Draw a needle into normal images of different patients and score both versions.
-
-    Args:
-        bundle: Loaded on its device.
-        normal: Normal images that were not trained on.
-        config: How many, how wide.
-        contrast: See `needle`.
-
-    Raises:
-        AnomapError: E114 when a body has no room for a needle; as `score_images`.
-    """
-    rows = choose(normal, config.needles, per_patient=True)
-    plain = take(normal.prepared, rows)
-    pierced, masks = planted(plain, partial(needle, width_px=config.needle_width_px, contrast=contrast), "needle")
-    without = score_images(bundle, plain, config.projection)
-    with_needle = score_images(bundle, pierced, config.projection)
-    return NeedleResult(
-        test=paired_test(without.per_image["wd_patch"], with_needle.per_image["wd_patch"]),
-        mse_test=paired_test(without.per_image["mse_patch"], with_needle.per_image["mse_patch"]),
-        touched=int(touches(with_needle.top_window, masks).sum()),
-        expected_touched=float(chance_of_touching(masks, plain.valid[:, 0], bundle.info.window).sum()),
-        images=tuple(normal.names[row] for row in rows),
+def _synthetic(
+    kind: Kind, ruler: Ruler, reference: Measured, config: EvaluationConfig
+) -> tuple[SyntheticResult, Exhibit]:
+    """Plant one kind of anomaly into normal images of different patients and score both versions."""
+    rows = choose(reference.images, config.synthetic_images, per_patient=True)
+    plain = subset(reference.images, rows)
+    altered, masks = kind.apply(plain.prepared)
+    odd = replace(plain, prepared=altered)
+    found = ruler.measure(odd)
+    valid, window = altered.valid[:, 0], ruler.bundle.info.window
+    maps = ruler.maps(odd, found.found.reconstruction) if kind.local else {}
+    result = SyntheticResult(
+        kind=kind.name,
+        description=kind.description,
+        images=len(rows),
+        separation=_separations(found, reference, config),
+        pairs={name: paired_test(reference.scores[name][rows], with_it) for name, with_it in found.scores.items()},
+        touched=int(touches(found.found.top_window, masks).sum()) if kind.local else None,
+        touched_by_seed=tuple(int(touches(one, masks).sum()) for one in found.seed_windows) if kind.local else (),
+        expected_touched=float(chance_of_touching(masks, valid, window).sum()) if kind.local else None,
+        maps={name: pixel_figures(dense, masks, valid, window) for name, dense in maps.items()},
     )
+    return result, exhibit(f"synthetic {kind.name}", found, reference, ruler, masks if kind.local else None)

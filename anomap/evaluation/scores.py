@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from anomap.bundle import Bundle
+from anomap.errors import AnomapError
+from anomap.evaluation.store import Store, joined
 from anomap.projection import project
 from anomap.projection.schedule import ProjectionConfig
 from anomap.scoring import SCORES, ScoreConfig, score
 from anomap.training.data import ImageSet
-from anomap.types import Float64, Int64, Prepared
+from anomap.types import Float64, Int64, Prepared, Reconstruction, ScoreMap
 
 Progress = Callable[[int, int], None]  # images done, images in all
 _AT_ONCE = 64  # images scored together; bounds memory, changes no number
@@ -28,36 +30,46 @@ class Scores:
         per_image: Name of `anomap.scoring.SCORES` -> ``(N,)``.
         top_window: ``(N, 4)`` as `ScoreMap.top_window`.
         map_peak: ``(N,)`` highest value of any window of the WD map, inside the body or not.
+        reconstruction: What the scores were taken from.
     """
 
     per_image: dict[str, Float64]
     top_window: Int64
     map_peak: Float64
+    reconstruction: Reconstruction
 
 
 def score_images(
-    bundle: Bundle, prepared: Prepared, projection: ProjectionConfig, progress: Progress | None = None
+    bundle: Bundle,
+    prepared: Prepared,
+    projection: ProjectionConfig,
+    progress: Progress | None = None,
+    store: Store | None = None,
 ) -> Scores:
     """Project and score images with a bundle's own settings.
 
     Args:
         bundle: Loaded on its device.
-        prepared: N images of the bundle's preprocessing.
+        prepared: N >= 1 images of the bundle's preprocessing.
         projection: Preset.
         progress: Told (images done, images in all).
+        store: Where reconstructions are looked up and kept; of this bundle and preset.
 
     Raises:
-        AnomapError: As `anomap.projection.project` and `anomap.scoring.score`.
+        AnomapError: As `anomap.projection.project` and `anomap.scoring.score`; E200 without images.
     """
     total = len(prepared.images)
-    config = ScoreConfig(window=bundle.info.window, levels=bundle.info.levels)
+    if not total:
+        raise AnomapError("E200", "there are no images to score")
     names = list(SCORES)
     columns, windows, peaks = np.empty((total, len(names))), np.empty((total, 4), np.int64), np.empty(total)
+    fits = []
     for start in range(0, total, _AT_ONCE):
         rows = np.arange(start, min(start + _AT_ONCE, total))
-        part = on_model_grid(take(prepared, rows))
-        fit = project(part, bundle, projection, bundle.device)
-        found = score(part, fit, part.images[:, 0].shape, config)
+        part = take(prepared, rows)
+        fit = _reconstruct(bundle, part, projection, store)
+        found = score_on_model_grid(bundle, part, fit)
+        fits.append(fit)
         columns[rows] = np.stack([found.per_image[name] for name in names], axis=1)
         windows[rows] = found.top_window
         # Between pixels the map is interpolated, which can only lower it: the window score is its true peak.
@@ -65,7 +77,38 @@ def score_images(
         peaks[rows] = np.maximum(dense, found.per_image["wd_patch"])
         if progress is not None:
             progress(int(rows[-1]) + 1, total)
-    return Scores(per_image=dict(zip(names, columns.T.copy(), strict=True)), top_window=windows, map_peak=peaks)
+    return Scores(
+        per_image=dict(zip(names, columns.T.copy(), strict=True)),
+        top_window=windows,
+        map_peak=peaks,
+        reconstruction=joined(fits),
+    )
+
+
+def score_on_model_grid(bundle: Bundle, prepared: Prepared, fit: Reconstruction) -> ScoreMap:
+    """Scores, and maps ``(N, H, W)`` on the model's own pixels, with a bundle's settings."""
+    grid = on_model_grid(prepared)
+    return score(grid, fit, grid.images[:, 0].shape, ScoreConfig(window=bundle.info.window, levels=bundle.info.levels))
+
+
+def _reconstruct(
+    bundle: Bundle, prepared: Prepared, projection: ProjectionConfig, store: Store | None
+) -> Reconstruction:
+    """Project what the store does not hold yet, a batch at a time: a cut costs one batch."""
+    if store is None:
+        return project(prepared, bundle, projection, bundle.device)
+    fits = [store.get(prepared, row) for row in range(len(prepared.images))]
+    missing = np.flatnonzero([fit is None for fit in fits])
+    for start in range(0, len(missing), projection.batch_size):
+        rows = missing[start : start + projection.batch_size]
+        batch = take(prepared, rows)
+        fit = project(batch, bundle, projection, bundle.device)
+        for place, row in enumerate(rows):
+            store.put(batch, place, fit)
+            fits[row] = store.get(batch, place)
+    if any(fit is None for fit in fits):
+        raise AnomapError("E202", "the cache does not give back what was written to it")
+    return joined([fit for fit in fits if fit is not None])
 
 
 def on_model_grid(prepared: Prepared) -> Prepared:

@@ -48,8 +48,10 @@ class ImageSet:
         return self.prepared.images
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """What is known of one source image; the fields are those of `ImageSet`."""
+
     name: str
     patient: str
     category: str
@@ -85,26 +87,27 @@ def series_from_hu(hu: np.ndarray, spacing_mm: float, name: str) -> ImageSeries:
     )
 
 
-def _manifest_series(root: Path, rows: list[dict[str, str]]) -> Iterator[tuple[ImageSeries, _Row]]:
+def _manifest_series(root: Path, rows: list[dict[str, str]]) -> Iterator[tuple[ImageSeries, Label]]:
     for file, group in groupby(sorted(rows, key=lambda row: row["file"]), key=lambda row: row["file"]):
         members = list(group)
         hu = np.load(root / file)["hu"] if file.endswith(".npz") else None
         for row in members:
             name = f"{file}#{row['index']}" if hu is not None else file
-            label = _Row(name, row["patient"], row["category"], row.get("dataset") or row.get("collection", ""))
+            source = row.get("dataset") or row.get("collection", "")
+            label = Label(name=name, patient=row["patient"], category=row["category"], source=source)
             if hu is None:
                 yield series_from_picture(np.asarray(Image.open(root / file).convert("L")), name), label
             elif row["pixel_spacing_mm"]:  # without it a slice has no size, and no place on the model's grid
                 yield series_from_hu(hu[int(row["index"])], float(row["pixel_spacing_mm"]), name), label
 
 
-def _dicom_series(root: Path) -> Iterator[tuple[ImageSeries, _Row]]:
+def _dicom_series(root: Path) -> Iterator[tuple[ImageSeries, Label]]:
     from anomap.dicom.read import ReadConfig, read_study
 
     # Several patients belong into a training set; each is read on its own.
     for folder in sorted({path.parent for path in root.rglob("*") if path.is_file()}):
         for series in read_study(folder, ReadConfig(allow_gaps=True)).series:
-            yield series, _Row(series.frame_ids[0], folder.name, "normal", "DICOM")
+            yield series, Label(name=series.frame_ids[0], patient=folder.name, category="normal", source="DICOM")
 
 
 def load_images(root: Path, spec: PreprocessSpec, split: str, category: str | None = None) -> ImageSet:
@@ -128,20 +131,21 @@ def load_images(root: Path, spec: PreprocessSpec, split: str, category: str | No
         pairs = _manifest_series(root, rows)
     else:
         pairs = _dicom_series(root)
-    parts: list[Prepared] = []
-    labels: list[_Row] = []
-    for series, row in pairs:
-        part = prepare(series, spec)
-        parts.append(part)
-        labels += [row] * len(part.images)
-    if not parts:
+    labelled = [(prepare(series, spec), label) for series, label in pairs]
+    if not labelled:
         raise AnomapError("E100", f"no {split!r} images found for training")
+    return assemble(labelled)
+
+
+def assemble(labelled: list[tuple[Prepared, Label]]) -> ImageSet:
+    """One set of prepared images, at least one; all images of a part get its label."""
+    labels = [label for part, label in labelled for _ in part.images]
     return ImageSet(
-        prepared=concatenate(parts),
-        names=tuple(row.name for row in labels),
-        patients=tuple(row.patient for row in labels),
-        categories=tuple(row.category for row in labels),
-        sources=tuple(row.source for row in labels),
+        prepared=concatenate([part for part, _ in labelled]),
+        names=tuple(label.name for label in labels),
+        patients=tuple(label.patient for label in labels),
+        categories=tuple(label.category for label in labels),
+        sources=tuple(label.source for label in labels),
     )
 
 

@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
+from sklearn.decomposition import PCA
 
 from anomap.errors import AnomapError
-from anomap.evaluation.baselines import BASELINES, baseline_scores, fit_baselines
-from anomap.evaluation.synthetic import inverted
+from anomap.evaluation.baselines import BASELINES, COMPONENTS, baseline_scores, fit_baselines
+from anomap.evaluation.synthetic.acquisition import inverted
 from anomap.types import Prepared
 from tests.evaluation.pictures import trunks
 
@@ -37,6 +38,20 @@ def test_scores_equal_plain_formulas_in_the_units_of_the_model(kind: str) -> Non
         assert found["mean_image_mse"][n] == pytest.approx(np.square((image - mean)[inside] * scale).mean())
         apart = wasserstein_distance(greys(image[inside]), pooled, v_weights=weight)
         assert found["train_histogram_wd"][n] == pytest.approx(apart * test.spec.score_range / 255)
+        usual = np.average(pooled, weights=weight)
+        gap = abs(greys(image[inside]).mean() - usual)
+        assert found["mean_intensity"][n] == pytest.approx(gap * test.spec.score_range / 255)
+
+
+def test_the_linear_model_is_the_pca_of_sklearn() -> None:
+    train, test = trunks(20), trunks(4, seed=1)
+    pca = PCA(n_components=19).fit(train.images.reshape(20, -1).astype(np.float64))
+    flat = test.images.reshape(4, -1).astype(np.float64)
+    left = np.square(flat - pca.inverse_transform(pca.transform(flat))).mean(axis=1) * 127.5**2
+    np.testing.assert_allclose(baseline_scores(fit_baselines(train), test)["pca_mse"], left, rtol=1e-6)
+    assert fit_baselines(trunks(COMPONENTS + 9)).axes.shape == (32 * 32, COMPONENTS)
+    one = baseline_scores(fit_baselines(trunks(1)), test)
+    np.testing.assert_allclose(one["pca_mse"], one["mean_image_mse"])
 
 
 def test_inverted_images_score_higher_than_others() -> None:
@@ -51,7 +66,7 @@ def test_images_do_not_influence_each_other() -> None:
     together = baseline_scores(fitted, test)
     alone = baseline_scores(fitted, trunks(1, seed=3))
     for name in BASELINES:
-        assert alone[name][0] == together[name][0]
+        assert alone[name][0] == pytest.approx(together[name][0], rel=1e-9)
 
 
 def test_other_preprocessing_and_images_without_pixels_are_refused() -> None:

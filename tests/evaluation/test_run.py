@@ -7,16 +7,19 @@ from sklearn.metrics import roc_auc_score
 from anomap.calibration import COMBINED
 from anomap.errors import AnomapError
 from anomap.evaluation.baselines import BASELINES
-from anomap.evaluation.run import Quality, QualityConfig, evaluate, needle_experiment, paired_rows
+from anomap.evaluation.data import EvaluationData
+from anomap.evaluation.measure import ALL_SCORES, MAPS, OPPONENTS
+from anomap.evaluation.run import Evaluation, EvaluationConfig, evaluate, paired_rows
 from anomap.evaluation.scores import score_images, subset
-from anomap.evaluation.synthetic import inverted
+from anomap.evaluation.synthetic import UNALTERED, kinds
+from anomap.evaluation.synthetic.acquisition import inverted
 from anomap.scoring import SCORES
 from anomap.training.data import ImageSet
 from anomap.types import Prepared, Reconstruction
 from tests.evaluation.pictures import image_set, trunks
 from tests.evaluation.test_scores import QUICK
 
-CONFIG = QualityConfig(projection=QUICK, needles=6, resamples=200)
+CONFIG = EvaluationConfig(projection=QUICK, synthetic=True, synthetic_images=6, resamples=200)
 
 
 def renamed(images: ImageSet, prefix: str) -> ImageSet:
@@ -31,55 +34,94 @@ def sets() -> tuple[ImageSet, ImageSet, list[ImageSet]]:
     return train, normal, [swapped, foreign]
 
 
-@pytest.fixture(scope="module")
-def quality(toy_bundle, sets) -> Quality:
-    train, normal, anomalous = sets
+def data_of(sets: tuple[ImageSet, ImageSet, list[ImageSet]], **changes: object) -> EvaluationData:
+    train, normal, odd = sets
     origins = {f"inv-{name}": name for name in normal.names[:10]}
-    return evaluate(toy_bundle, train, normal, anomalous, CONFIG, origins=origins)
+    data = EvaluationData(
+        train=train, normal=normal, categories=tuple(odd), origins=origins, left_out={"E102": 3}, set_aside=False
+    )
+    return replace(data, **changes)
 
 
-def test_every_score_and_baseline_is_reported_for_every_category(quality: Quality) -> None:
+@pytest.fixture(scope="module")
+def quality(toy_bundle, sets) -> Evaluation:
+    return evaluate(toy_bundle, data_of(sets), replace(CONFIG, protocol="paper", seeds=2))
+
+
+def test_every_score_and_baseline_is_reported_for_every_category(quality: Evaluation) -> None:
     assert [row.category for row in quality.categories] == ["inverted", "foreign"]
-    for row in quality.categories:
-        assert set(row.separation) == {*SCORES, COMBINED, *BASELINES}
+    for row in (*quality.categories, *quality.synthetic):
+        assert set(row.separation) == set(ALL_SCORES)
+    assert {*SCORES, COMBINED, *OPPONENTS} < set(ALL_SCORES)
     assert (quality.normal_images, quality.normal_patients, quality.training_images) == (16, 8, 12)
+    assert quality.left_out == {"E102": 3}
 
 
-def test_figures_are_those_of_the_scores(quality: Quality, toy_bundle, sets) -> None:
+def test_figures_are_those_of_the_scores(quality: Evaluation, toy_bundle, sets) -> None:
     _, normal, (swapped, _) = sets
     low, high = (score_images(toy_bundle, part.prepared, QUICK).per_image["wd_full"] for part in (normal, swapped))
     figures = quality.categories[0].separation["wd_full"]
     truth = np.repeat([0, 1], [len(low), len(high)])
     assert figures.auroc == pytest.approx(roc_auc_score(truth, np.concatenate([low, high])))
+    assert figures.paper.images == 16
+    assert figures.paper.mean == pytest.approx(figures.auroc)  # equally many images: every draw is all of them
     assert quality.categories[0].pairs["wd_full"].raised == np.count_nonzero(high[:10] > low[:10])
 
 
-def test_inverted_images_are_separated_even_by_a_mean_image(quality: Quality) -> None:
+def test_inverted_images_are_separated_even_by_simple_baselines(quality: Evaluation) -> None:
     for name in BASELINES:
-        figures = quality.categories[0].separation[name]
-        assert figures.auroc == 1.0
-        assert figures.fpr_at_95_tpr == 0.0
-        assert figures.interval is not None
-        assert figures.interval.low <= figures.auroc <= figures.interval.high
+        assert quality.categories[0].separation[name].auroc > 0.9
 
 
-def test_sources_patients_and_pairs_are_counted(quality: Quality) -> None:
+def test_patients_sources_and_pairs_are_counted(quality: Evaluation) -> None:
     swapped, foreign = quality.categories
-    assert swapped.same_sources
-    assert not foreign.same_sources
     assert (swapped.images, swapped.patients) == (16, 8)
     assert swapped.pairs["wd_patch"].pairs == 10
     assert swapped.paired_patients == 5
+    assert (swapped.same_sources, foreign.same_sources) == (True, False)
     assert foreign.pairs == {}
     assert foreign.separation["wd_patch"].interval is None  # four patients
+    assert 0 <= foreign.wd_mse_p <= 1
+
+
+def test_every_kind_is_planted_into_one_image_of_each_patient(quality: Evaluation, toy_bundle) -> None:
+    known = kinds(toy_bundle.spec)
+    assert [row.kind for row in quality.synthetic] == list(known)
+    for row in quality.synthetic:
+        assert row.images == row.pairs["wd_patch"].pairs == 6
+        assert (row.touched is not None) == known[row.kind].local
+        assert set(row.maps) == (set(MAPS) if known[row.kind].local else set())
+        assert len(row.touched_by_seed) == (2 if known[row.kind].local else 0)
+    needle = quality.synthetic[0]
+    assert all(0 <= count <= 6 for count in needle.touched_by_seed)
+    control = quality.synthetic[-1]
+    assert control.kind == UNALTERED
+    assert control.pairs["wd_patch"].median_rise == pytest.approx(0, abs=1e-3)
+    assert 0 <= needle.touched <= 6
+    assert 0 < needle.expected_touched < 6
+
+
+def test_what_is_shown_is_the_highest_and_the_lowest_of_every_set(quality: Evaluation) -> None:
+    normal, inverted_set, foreign, *planted = quality.exhibits
+    assert (normal.name, inverted_set.name, foreign.name) == ("normal", "inverted", "foreign")
+    assert normal.curves == {}
+    for shown in quality.exhibits:
+        scores = [case.score for case in shown.cases]
+        assert scores == sorted(scores, reverse=True)
+    assert [case.role for case in foreign.cases] == ["highest"] * 3 + ["lowest"]  # four images, none shown twice
+    assert all(case.mask is not None for case in planted[0].cases)
+    curve = inverted_set.curves["wd_patch"]
+    area = np.trapezoid(curve[:, 1], curve[:, 0])
+    assert area == pytest.approx(quality.categories[0].separation["wd_patch"].auroc)
 
 
 def test_a_cap_leaves_the_same_images_every_time(toy_bundle, sets) -> None:
-    train, normal, anomalous = sets
-    config = replace(CONFIG, cap=5, needles=2)
-    once, again = (evaluate(toy_bundle, train, normal, anomalous[:1], config) for _ in range(2))
-    assert once == again
+    config = replace(CONFIG, cap=5, cap_normal=8, synthetic=False)
+    once, again = (evaluate(toy_bundle, data_of(sets), config) for _ in range(2))
+    assert once.categories == again.categories
     assert once.categories[0].images == 5
+    assert once.normal_images == 8
+    assert once.categories[0].wd_mse_p is None
 
 
 def test_pairs_need_their_origin_among_the_normal_images(sets) -> None:
@@ -88,16 +130,6 @@ def test_pairs_need_their_origin_among_the_normal_images(sets) -> None:
     assert (rows.tolist(), partners.tolist()) == ([3], [7])
     rows, partners = paired_rows(swapped, normal, {})
     assert rows.size == partners.size == 0
-
-
-def test_needles_go_into_one_image_of_each_patient(quality: Quality, toy_bundle, sets) -> None:
-    _, normal, _ = sets
-    found = quality.needles
-    patients = dict(zip(normal.names, normal.patients, strict=True))
-    assert found.test.pairs == len({patients[name] for name in found.images}) == 6
-    assert 0 <= found.touched <= 6
-    assert 0 < found.expected_touched < 6
-    assert needle_experiment(toy_bundle, normal, CONFIG) == found
 
 
 def test_a_perfect_reconstruction_finds_every_needle(toy_bundle, sets, monkeypatch) -> None:
@@ -117,12 +149,21 @@ def test_a_perfect_reconstruction_finds_every_needle(toy_bundle, sets, monkeypat
         )
 
     monkeypatch.setattr("anomap.evaluation.scores.project", perfect)
-    found = needle_experiment(toy_bundle, normal, CONFIG)
-    assert found.test.raised == found.touched == found.test.pairs == 6
-    assert found.test.p_value == pytest.approx(0.5**6)
+    found = evaluate(toy_bundle, data_of(sets, categories=()), CONFIG).synthetic[0]
+    assert found.kind == "needle"
+    assert found.pairs["wd_patch"].raised == found.touched == found.images == 6
+    assert found.pairs["wd_patch"].p_value == pytest.approx(0.5**6)
+    assert found.maps["residual"].average_precision > 0.9
+    assert found.maps["wd"].froc[0.25] == 1.0
 
 
-def test_an_empty_category_is_refused(toy_bundle, sets) -> None:
-    train, normal, (swapped, _) = sets
-    with pytest.raises(AnomapError, match="without images"):
-        evaluate(toy_bundle, train, normal, [subset(swapped, np.array([], np.int64))], CONFIG)
+def test_nothing_to_evaluate_and_empty_categories_are_refused(toy_bundle, sets) -> None:
+    _, _, (swapped, _) = sets
+    with pytest.raises(AnomapError, match="nothing to evaluate"):
+        evaluate(toy_bundle, data_of(sets, categories=()), replace(CONFIG, synthetic=False))
+    empty = subset(swapped, np.array([], np.int64))
+    with pytest.raises(AnomapError, match="E200"):
+        evaluate(toy_bundle, data_of(sets, categories=(replace(empty, categories=("none",)),)), CONFIG)
+    for wrong in ({"cap": 0}, {"seeds": 0}, {"cap_normal": -1}, {"synthetic_images": 0}):
+        with pytest.raises(AnomapError, match="at least 1"):
+            replace(CONFIG, **wrong)

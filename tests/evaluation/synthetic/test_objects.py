@@ -1,15 +1,13 @@
-from dataclasses import replace
-from functools import partial
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from skimage.draw import line
 from skimage.measure import label, regionprops
 
 from anomap.errors import AnomapError
-from anomap.evaluation.synthetic import PLANTS, blob, inverted, needle, planted, rotated90
+from anomap.evaluation.synthetic.objects import ascites, blob, metal, needle
 from tests.evaluation.pictures import trunks
 
 
@@ -64,32 +62,6 @@ def test_a_visible_needle_avoids_what_is_as_bright_as_itself(seed: int) -> None:
         needle(np.ones((64, 64), np.float32), np.ones((64, 64), bool), np.random.default_rng(seed), contrast=0.5)
 
 
-@pytest.mark.parametrize("name", sorted(PLANTS))
-def test_what_is_planted_depends_on_the_name_alone(name: str) -> None:
-    images = trunks(4, size=64)
-    altered, masks = planted(images, PLANTS[name], name)
-    order = [2, 0, 3, 1]
-    parts = {n: getattr(images, n)[order] for n in ("images", "valid", "body", "frame", "to_source", "gain", "offset")}
-    shuffled = replace(images, **parts, frame_ids=tuple(images.frame_ids[i] for i in order))
-    again, again_masks = planted(shuffled, PLANTS[name], name)
-    np.testing.assert_array_equal(altered.images[order], again.images)
-    np.testing.assert_array_equal(masks[order], again_masks)
-    assert altered.frame_ids == images.frame_ids
-    assert (masks != planted(images, PLANTS[name], "elsewhere")[1]).any()
-    assert (masks[0] != masks[1]).any()
-
-
-def test_only_the_mask_and_its_soft_edge_change() -> None:
-    images = trunks(5, size=64)
-    for name, plant in PLANTS.items():
-        altered, masks = planted(images, plant, name)
-        changed = np.abs(altered.images - images.images)[:, 0] > 0.2
-        assert masks.any(axis=(1, 2)).all()
-        assert (changed & ~masks).sum() < 0.5 * masks.sum()
-        assert (changed & masks).sum() > 0.9 * masks.sum()
-        assert np.abs(altered.images).max() <= 1
-
-
 def test_a_blob_shifts_a_disc_of_the_body() -> None:
     body = np.ones((64, 64), bool)
     body[:, :20] = False
@@ -99,31 +71,72 @@ def test_a_blob_shifts_a_disc_of_the_body() -> None:
         assert not mask[:, :20].any()
 
 
-def test_a_quarter_turn_keeps_the_way_back_to_source_pixels() -> None:
-    images = trunks(2)
-    turned = rotated90(images)
-    source = np.zeros((256, 256))
-    where = (40.0, 200.0)  # a source pixel that is a model pixel too
-    row, col = int(where[0] // 8), int(where[1] // 8)
-    source[40, 200] = 1
-    (new_row,), (new_col,) = np.nonzero(np.rot90(np.arange(32 * 32).reshape(32, 32) == row * 32 + col))
-    np.testing.assert_allclose(turned.to_source[0] @ (new_row, new_col, 1), (*where, 1))
-    np.testing.assert_array_equal(turned.images[1, 0], np.rot90(images.images[1, 0]))
-    np.testing.assert_array_equal(turned.body[1, 0], np.rot90(images.body[1, 0]))
-    four = rotated90(rotated90(rotated90(turned)))
-    np.testing.assert_array_equal(four.images, images.images)
-    np.testing.assert_allclose(four.to_source, images.to_source, atol=1e-9)
+FLUID = {"fluid": (0.2, 0.3), "bone": 0.6, "air": -0.9}
 
 
-def test_inverting_leaves_padding_alone_and_undoes_itself() -> None:
-    images = trunks(2)
-    valid = images.valid.copy()
-    valid[:, :, :4] = False
-    images = replace(images, valid=valid)
-    swapped = inverted(images)
-    np.testing.assert_array_equal(swapped.images[~valid], images.images[~valid])
-    np.testing.assert_array_equal(swapped.images[valid], -images.images[valid])
-    np.testing.assert_array_equal(inverted(swapped).images, images.images)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([32, 64, 128]))
+@settings(deadline=None, max_examples=30)
+def test_fluid_is_a_crescent_along_the_wall_and_its_mask_is_exact(seed: int, size: int) -> None:
+    images = trunks(1, size=size)
+    image, body = images.images[0, 0], images.body[0, 0]
+    drawn, mask = ascites(image, body, np.random.default_rng(seed), **FLUID)
+    np.testing.assert_array_equal(drawn[~mask], image[~mask])
+    assert ((drawn[mask] >= np.float32(0.2)) & (drawn[mask] <= np.float32(0.3))).all()
+    assert not (mask & ~body).any()
+    depth = ndimage.distance_transform_edt(body)[mask]
+    assert depth.min() > 0.04 * size
+    assert depth.max() <= 0.05 * size + 0.09 * size + 1
+    rows, cols = np.nonzero(mask)
+    middle = np.argwhere(body).mean(axis=0)
+    assert (cols < middle[1]).all() or (cols > middle[1]).all()  # one flank
+    assert np.ptp(rows) > np.ptp(cols)
+
+
+def test_fluid_displaces_neither_bone_nor_gas() -> None:
+    images = trunks(1, size=64)
+    image, body = images.images[0, 0].copy(), images.body[0, 0]
+    image[::3], image[1::3] = 0.9, -0.95
+    drawn, mask = ascites(image, body, np.random.default_rng(0), **FLUID)
+    assert mask.any()
+    assert set(np.flatnonzero(mask.any(axis=1)) % 3) == {2}
+    np.testing.assert_array_equal(drawn[::3], image[::3])
+    with pytest.raises(AnomapError, match="E114"):
+        ascites(np.ones_like(image), body, np.random.default_rng(0), **FLUID)
+    with pytest.raises(AnomapError, match="E114"):
+        ascites(image, np.zeros_like(body), np.random.default_rng(0), **FLUID)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=30)
+def test_metal_is_round_and_streaks_reach_beyond_it_in_the_body_only(seed: int) -> None:
+    images = trunks(1, size=64)
+    image, body = images.images[0, 0], images.body[0, 0]
+    plain, mask = metal(image, body, np.random.default_rng(seed))
+    streaked, same = metal(image, body, np.random.default_rng(seed), streak=0.3)
+    np.testing.assert_array_equal(mask, same)
+    (region,) = regionprops(label(mask, connectivity=2))
+    assert 1 <= region.area <= np.pi * (0.04 * 64 + 0.5) ** 2 + 1
+    assert (plain[mask] >= image[mask]).all()
+    assert plain[mask].mean() > 0.3
+    assert plain[mask].max() == 1.0
+    near = ndimage.binary_dilation(mask, np.ones((3, 3)))
+    np.testing.assert_array_equal(plain[~near], image[~near])
+    np.testing.assert_array_equal(streaked[~near & ~body], image[~near & ~body])
+    change = (streaked - image)[~near]
+    assert np.abs(change).max() <= 0.3 + 1e-6
+    assert change.min() < -0.05
+    assert change.max() > 0.05
+
+
+def test_streaks_of_a_needle_leave_needle_and_mask_as_they_are() -> None:
+    images = trunks(1, size=64)
+    image, body = images.images[0, 0], images.body[0, 0]
+    plain, mask = needle(image, body, np.random.default_rng(3), width_px=3.0)
+    streaked, same = needle(image, body, np.random.default_rng(3), width_px=3.0, streak=0.3)
+    np.testing.assert_array_equal(mask, same)
+    np.testing.assert_array_equal(streaked[streaked == 1.0], plain[streaked == 1.0])
+    assert np.abs(streaked - plain).max() > 0.1
+    np.testing.assert_array_equal(streaked[~body & ~mask], plain[~body & ~mask])
 
 
 def test_a_body_without_room_is_refused() -> None:
@@ -132,4 +145,4 @@ def test_a_body_without_room_is_refused() -> None:
         blob(np.zeros((64, 64), np.float32), tiny, np.random.default_rng(0))
     tiny[30:34, 30:34] = True
     with pytest.raises(AnomapError, match="no room"):
-        planted(replace(trunks(1, size=64), body=tiny[None, None]), partial(needle, width_px=1.0), "needle")
+        needle(np.zeros((64, 64), np.float32), tiny, np.random.default_rng(0))
