@@ -23,13 +23,12 @@ from anomap.bundle import Bundle, load_bundle
 from anomap.calibration import COMBINED, combined_score
 from anomap.errors import AnomapError
 from anomap.evaluation.auroc import auroc
-from anomap.evaluation.cohort import cohort_of
 from anomap.evaluation.machine import describe_machine
-from anomap.evaluation.scores import Scores, choose, score_images, subset, take
+from anomap.evaluation.scores import choose, score_images, subset, take
 from anomap.projection.schedule import PRESETS, ProjectionConfig
 from anomap.scoring import SCORES
 from anomap.training.data import ImageSet, load_images
-from anomap.types import Float64
+from anomap.types import Cohort, Float64
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = "anomap.presets/1"
@@ -147,10 +146,14 @@ def _drawn_rows(patients: tuple[str, ...], rng: np.random.Generator) -> np.ndarr
 
 def with_combined(bundle: Bundle, sets: Mapping[str, ImageSet], found: dict[str, dict[str, Float64]]) -> None:
     """Add the combined score, standardised by the normal images of the same preset."""
-    reference = Scores(
-        per_image=found["normal"], top_window=np.empty((0, 4), np.int64), map_peak=found["normal"]["wd_patch"]
+    cohort = Cohort(
+        scores=np.stack([found["normal"][name] for name in SCORES], axis=1),
+        names=tuple(SCORES),
+        patients=sets["normal"].patients,
+        bundle_sha256=bundle.info.sha256,
+        description="",
+        region_threshold=0.0,
     )
-    cohort = cohort_of(reference, sets["normal"], bundle.info.sha256, "")
     for per_image in found.values():
         per_image[COMBINED] = combined_score(per_image, cohort)
 

@@ -19,6 +19,7 @@ from anomap.training.data import ImageSet
 from anomap.types import Float64, Int64, Prepared, Reconstruction, ScoreMap
 
 Progress = Callable[[int, int], None]  # images done, images in all
+_BETWEEN_WRITES = 32  # images projected before they go into the store
 _AT_ONCE = 64  # images scored together; bounds memory, changes no number
 
 
@@ -94,13 +95,13 @@ def score_on_model_grid(bundle: Bundle, prepared: Prepared, fit: Reconstruction)
 def _reconstruct(
     bundle: Bundle, prepared: Prepared, projection: ProjectionConfig, store: Store | None
 ) -> Reconstruction:
-    """Project what the store does not hold yet, a batch at a time: a cut costs one batch."""
+    """Project what the store does not hold yet, some images at a time: a cut costs no more than these."""
     if store is None:
         return project(prepared, bundle, projection, bundle.device)
     fits = [store.get(prepared, row) for row in range(len(prepared.images))]
     missing = np.flatnonzero([fit is None for fit in fits])
-    for start in range(0, len(missing), projection.batch_size):
-        rows = missing[start : start + projection.batch_size]
+    for start in range(0, len(missing), _BETWEEN_WRITES):
+        rows = missing[start : start + _BETWEEN_WRITES]
         batch = take(prepared, rows)
         fit = project(batch, bundle, projection, bundle.device)
         for place, row in enumerate(rows):
