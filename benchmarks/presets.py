@@ -44,6 +44,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--normal", type=int, default=60, help="normal images of split val, one a patient first")
     parser.add_argument("--cap", type=int, default=15, help="at most so many images of a test category")
     parser.add_argument("--least", type=int, default=8, help="categories with fewer images are left out")
+    parser.add_argument("--categories", nargs="*", help="only these; a time limit is one")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "presets", help="scores of interrupted runs")
@@ -62,7 +63,7 @@ def chosen_images(options: argparse.Namespace, bundle: Bundle) -> dict[str, Imag
     labels = np.array(test.categories)
     for category in sorted(set(test.categories)):
         members = subset(test, np.flatnonzero(labels == category))
-        if len(members.names) >= options.least:
+        if len(members.names) >= options.least and (not options.categories or category in options.categories):
             sets[category] = subset(members, choose(members, options.cap))
     return sets
 
