@@ -22,8 +22,9 @@ LAYERS = [
         "config",
         "preview",
         "domain",
+        "gate",
     },
-    {"cli", "__main__", "console", "doctor", "service", "viewer", "volume"},
+    {"cli", "gate.commands", "__main__", "console", "doctor", "service", "viewer", "volume"},
 ]
 FORBIDDEN = {  # package -> modules it must never import
     "anomap": ("monai", "holoscan", "deploy_app", "slicer_extension"),
