@@ -101,8 +101,8 @@ class Gate:
         except Exception as error:
             ours = print_error(error, as_json=self.as_json, debug=self.debug)
             status = status_of(ours)
-            unrecorded = ours.code in ("E201", "E202", "E403")  # then there is nothing to look at afterwards
-            return ExitStatus.OK if self.mode == "shadow" and not unrecorded else status
+            kept = status in (ExitStatus.USAGE, ExitStatus.CANCELLED)  # nothing was recorded, or a person must act
+            return ExitStatus.OK if self.mode == "shadow" and not kept else status
         print_result(outcome.content, str(self.out), as_json=self.as_json)
         for failure in outcome.errors:
             print_error(failure, as_json=self.as_json, debug=self.debug)

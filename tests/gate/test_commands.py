@@ -110,6 +110,8 @@ def test_shadow_records_and_lets_go(normals, toy_models, tmp_path):
     assert content(tmp_path / "out")["gate"] == {"mode": "shadow", "exit_status": 10}
     assert gate(normals / "notes.txt", tmp_path / "bad", toy_models, "--mode", "shadow") == 0
     assert content(tmp_path / "bad")["error"]["code"] == "E101"
+    shadow = ["--mode", "shadow", "--cohort", str(tmp_path / "none.json")]
+    assert gate(normals / "study00", tmp_path / "usage", toy_models, *shadow) == 2
 
 
 def test_a_check_by_tag_refuses_before_any_compute(normals, cohort, toy_models, tmp_path):
