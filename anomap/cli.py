@@ -24,6 +24,7 @@ from anomap.config import AnalyzeConfig
 from anomap.console import Event, begin, listening, print_error, print_line, print_result, silence, skipped_lines
 from anomap.errors import AnomapError, ExitStatus
 from anomap.evaluation.commands import Evaluate
+from anomap.gate.commands import Calibrate, DriftWatch, Gate
 from anomap.service.commands import Serve, Status
 from anomap.viewer.commands import Viewer
 
@@ -213,6 +214,9 @@ def model_folder(wanted: Path | None) -> Path:
 def _parse(words: list[str]) -> Any:
     commands: dict[str, Any] = {
         "analyze": Analyze,
+        "gate": Gate,
+        "calibrate": Calibrate,
+        "drift": DriftWatch,
         "demo": Demo,
         "train": _train_command(words),
         "evaluate": Evaluate,

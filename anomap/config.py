@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from anomap.errors import AnomapError
@@ -33,6 +34,10 @@ class AnalyzeConfig:
     allow_gaps: bool = False  # accept CT series with missing or unevenly spaced slices
     identified: bool = False  # write UIDs and file names in clear into result.json and messages
     time_limit_s: float | None = None  # give up after so many seconds
+    cohort: tuple[str, ...] = ()  # files of `anomap calibrate`, one a model; without them there is no verdict
+    alpha_review: float = 0.05  # at or below this p-value a series is to be reviewed
+    alpha_reject: float = 0.01  # at or below this p-value it is rejected
+    score_weights: tuple[tuple[str, float], ...] = ()  # weight of scores in the verdict, 1 where not named
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 0:
@@ -41,6 +46,8 @@ class AnalyzeConfig:
             raise AnomapError("E200", f"batch size must be at least 1, got {self.batch_size}")
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise AnomapError("E200", f"the time limit must be positive, got {self.time_limit_s}")
+        if not 0 < self.alpha_reject <= self.alpha_review < 1:
+            raise AnomapError("E200", "expected 0 < alpha_reject <= alpha_review < 1")
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise AnomapError("E200", f"device must be auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
         unknown = set(self.outputs) - {"sr", "seg", "pm", "sc", "png"}
@@ -58,15 +65,17 @@ class AnalyzeConfig:
         if not isinstance(values, dict) or not set(values) <= known:
             raise AnomapError("E200", f"the settings of an analysis are {', '.join(sorted(known))}, nothing else")
         try:
-            arguments: dict[str, Any] = {k: tuple(v) if k == "outputs" else v for k, v in values.items()}
+            arguments: dict[str, Any] = {k: tuple(v) if k in ("outputs", "cohort") else v for k, v in values.items()}
+            if "score_weights" in values:
+                arguments["score_weights"] = tuple((str(k), float(v)) for k, v in values["score_weights"])
             return cls(**arguments)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise AnomapError("E200", f"a setting of the analysis has the wrong type: {error}") from error
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        values = asdict(self)
-        return {**values, "outputs": list(self.outputs)}
+        lists = {"outputs": list(self.outputs), "cohort": list(self.cohort)}
+        return {**asdict(self), **lists, "score_weights": [list(pair) for pair in self.score_weights]}
 
     def sha256(self, device: str) -> str:
         """Hash of everything here that can change a result.
@@ -75,5 +84,14 @@ class AnalyzeConfig:
             device: The device "auto" became: the last digits depend on it.
         """
         values = {name: value for name, value in self.as_dict().items() if name not in _WITHOUT_EFFECT}
+        values["cohort"] = [_content_sha256(Path(path)) for path in self.cohort]
         text = json.dumps({**values, "device": device, "outputs": sorted(set(self.outputs))}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _content_sha256(path: Path) -> str:
+    """Hash of a file, wherever it lies; "" when it can't be read, which reading it says better."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""

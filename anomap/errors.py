@@ -60,6 +60,7 @@ CODES: dict[str, ErrorKind] = {
     "E115": ErrorKind("duplicate image with other content", _IN, "Keep one image per SOP Instance UID."),
     "E116": ErrorKind("image made by anomap itself", _IN, "Analyse the source images, not the results."),
     "E117": ErrorKind("image too large to be real", _IN, "Rows, columns and frames must fit the pixel data."),
+    "E118": ErrorKind("not what the gate's policy expects", _IN, "Give the images the policy asks for."),
     # E2xx: usage and configuration
     "E200": ErrorKind("wrong option or configuration", _USE, "See `anomap COMMAND --help`."),
     "E201": ErrorKind("output exists", _USE, "Choose an empty folder or pass --overwrite."),
@@ -69,6 +70,7 @@ CODES: dict[str, ErrorKind] = {
     "E300": ErrorKind("model not found", _FAIL, "See `anomap models` and --models DIR."),
     "E301": ErrorKind("model file does not match its hash", _FAIL, "Restore the bundle; never edit its files."),
     "E302": ErrorKind("model bundle invalid or of another version", _FAIL, "Use a bundle made for this version."),
+    "E303": ErrorKind("site cohort does not fit model or settings", _FAIL, "Calibrate again: `anomap calibrate`."),
     # E4xx: resources
     "E400": ErrorKind("out of memory", _FAIL, "Lower --batch-size or use --device cpu."),
     "E401": ErrorKind("device not available", _FAIL, "Use --device auto or cpu."),

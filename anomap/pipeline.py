@@ -21,12 +21,13 @@ from pydicom.dataset import Dataset
 
 from anomap import __version__
 from anomap.bundle import Bundle
-from anomap.calibration import calibrate
+from anomap.calibration import SiteCohort, calibrate
 from anomap.config import AnalyzeConfig
 from anomap.dicom.parametric_map import build_parametric_map
 from anomap.dicom.report import build_report
 from anomap.dicom.secondary_capture import build_secondary_capture
 from anomap.dicom.segmentation import build_segmentation
+from anomap.gate.site import cohort_for, stratum_of
 from anomap.output import write_result, writing
 from anomap.preprocessing import prepare
 from anomap.preprocessing.geometry import resample_to_source
@@ -104,7 +105,7 @@ def analyze_series(
         score_map = score(prepared, fit, series.pixels.shape, score_config(bundle))
     with stage("calibrate"):
         provenance = provenance_of(bundle, config, fit, seconds)
-        result = calibrate(series, score_map, bundle.cohort, provenance)
+        result = judged(series, score_map, bundle, config, provenance)
     return Analysis(
         series=series, prepared=prepared, reconstruction=fit, score_map=score_map, result=result, choice=choice
     )
@@ -113,6 +114,28 @@ def analyze_series(
 def projection_config(config: AnalyzeConfig) -> ProjectionConfig:
     """The projection settings a configuration asks for."""
     return preset(config.preset, steps=config.steps, batch_size=config.batch_size)
+
+
+def judged(
+    series: ImageSeries, score_map: ScoreMap, bundle: Bundle, config: AnalyzeConfig, provenance: Json
+) -> AnomalyResult:
+    """Compare scores with the cohort of the configuration or the bundle; the cohort's id joins `provenance`.
+
+    Raises:
+        AnomapError: As `anomap.gate.site.cohort_for` and `anomap.calibration.calibrate`.
+    """
+    cohort = cohort_for(config.cohort, bundle, projection_config(config))
+    provenance["cohort_id"] = cohort_id(cohort.images if isinstance(cohort, SiteCohort) else cohort)
+    return calibrate(
+        series,
+        score_map,
+        cohort,
+        provenance,
+        stratum=stratum_of(series, cohort.strata_by) if isinstance(cohort, SiteCohort) else "",
+        weights=dict(config.score_weights),
+        alpha_review=config.alpha_review,
+        alpha_reject=config.alpha_reject,
+    )
 
 
 def score_config(bundle: Bundle) -> ScoreConfig:
@@ -133,7 +156,6 @@ def provenance_of(bundle: Bundle, config: AnalyzeConfig, fit: Reconstruction, se
         "seeds": [int(seed) for seed in fit.seeds],
         "seconds": seconds,
         "created": now(),
-        "cohort_id": cohort_id(bundle.cohort),
     }
 
 

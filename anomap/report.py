@@ -74,6 +74,7 @@ def series_result(analysis: Analysis, outputs: Sequence[Json] = (), *, identifie
             "id": provenance["cohort_id"],
             "images": result.cohort_size,
             "description": result.cohort_description,
+            "patients": result.cohort_patients,
         },
         "thresholds": {f"region_{score_key('wd_patch', analysis.score_map.unit)}": _number(result.region_threshold)},
         "scores": _summary(analysis),

@@ -23,12 +23,13 @@ from anomap.pipeline import Progress, analyze_series, now, write_series
 from anomap.report import Json, hashed, refused_result, skipped_entry, study_entry, study_result
 from anomap.types import ImageSeries, Skipped, Verdict
 
+Check = Callable[[ImageSeries], tuple[Verdict, AnomapError] | None]  # before any compute; see anomap.gate.policy
 Listener = Callable[[Json], None]  # one event; `anomap analyze --json` prints them as they are
 
 # Leaving these out is no failure: nobody expects a report on them.
 _NOT_FOR_US = frozenset({"E101", "E105", "E106", "E110", "E111", "E113", "E116"})
 # These concern the whole run, not one series.
-FATAL = frozenset({"E202", "E300", "E301", "E302", "E401", "E402", "E403"})
+FATAL = frozenset({"E202", "E200", "E300", "E301", "E302", "E303", "E401", "E402", "E403"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +135,7 @@ class StudyRun:
         tell: Told of every step.
         bundles: Models that are loaded already; filled in.
         previous: Former reports that the new ones may take the place of.
+        check: Says which series are refused unseen, with which verdict and why.
 
     Raises:
         AnomapError: E401 when the device isn't there; E302 when a bundle's metadata is invalid.
@@ -148,7 +150,9 @@ class StudyRun:
         *,
         bundles: dict[str, Bundle] | None = None,
         previous: Sequence[Dataset] = (),
+        check: Check | None = None,
     ) -> None:
+        self.check = check or (lambda _: None)
         self.folder, self.config, self.tell = folder, config, tell
         self.device = resolve_device(config.device)
         self.models = list_bundles(models)
@@ -178,6 +182,9 @@ class StudyRun:
     def one_series(self, number: int, total: int, series: ImageSeries) -> None:
         """Analyse and write one series, or record what prevents it."""
         name = self.announce(number, total, series)
+        if (refused := self.check(series)) is not None:
+            self.publish_refusal(series, name, refused[1], "not_applicable", refused[0])
+            return
         try:
             bundle, reason = self.choose(series, name)
             analysis = analyze_series(series, bundle, self.config, self.stage, reason)
@@ -237,6 +244,12 @@ class StudyRun:
             status = "unusable"
         if status != "not_applicable":
             self.errors.append(error)
+        self.publish_refusal(series, name, error, status, verdict)
+
+    def publish_refusal(
+        self, series: ImageSeries, name: str, error: AnomapError, status: str, verdict: Verdict | None
+    ) -> None:
+        """Write the refusal of a series in place of whatever was written of it."""
         folder = self.folder / name
         with writing():
             folder.mkdir(exist_ok=True)
@@ -246,11 +259,12 @@ class StudyRun:
         write_result(folder, content)
         self.record(name, content)
 
-    def finish(self, output: Path) -> StudyOutcome:
+    def finish(self, output: Path, more: Callable[[Json], Json] | None = None) -> StudyOutcome:
         """Write the top ``result.json``.
 
         Args:
             output: Where the folder will be published.
+            more: Makes further keys of the content.
 
         Raises:
             AnomapError: E501 when a series was lost on the way: no result at all beats one that looks complete.
@@ -263,7 +277,7 @@ class StudyRun:
             self.skipped,
             status=status,
             exit_status=exit_status,
-            config=self.config.as_dict(),
+            config={**self.config.as_dict(), "cohort": [Path(path).name for path in self.config.cohort]},
             run={
                 "created": self.created,
                 "device": self.device,
@@ -271,6 +285,7 @@ class StudyRun:
             },
             identified=self.config.identified,
         )
+        content |= more(content) if more else {}
         write_result(self.folder, content)
         return StudyOutcome(output=output, content=content, status=exit_status, errors=tuple(self.errors))
 

@@ -329,7 +329,7 @@ class AnomalyResult:
     """The one object that feeds SR, SEG, PM, result.json, preview and exit code.
 
     Attributes:
-        p_value: Smallest per-score p of the series after Bonferroni over scores and images, in (0, 1].
+        p_value: Of the series, over its images and scores (`anomap.calibration.calibrate`), in (0, 1].
         p_by_score: score name -> ``(N,)`` conformal p-values (1 + #{cohort >= s}) / (M + 1).
         percentile_by_score: score name -> ``(N,)`` share of the cohort below, in per cent.
         summary: score name -> worst value over the images of the series.
@@ -339,6 +339,7 @@ class AnomalyResult:
         region_threshold: Value of the WD map above which a pixel belongs to a region.
         verdict, reasons: What is said and why.
         cohort_description, cohort_size: What the p-values refer to; "" and 0 without a cohort.
+        cohort_patients: Patients of this site that the p-value of the series counts; 0 without a site's cohort.
         provenance: Versions, bundle name and sha256, configuration, device, seeds, seconds by stage.
     """
 
@@ -354,6 +355,7 @@ class AnomalyResult:
     reasons: tuple[Reason, ...]
     cohort_description: str
     cohort_size: int
+    cohort_patients: int = 0
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

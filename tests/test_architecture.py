@@ -22,8 +22,20 @@ LAYERS = [
         "config",
         "preview",
         "domain",
+        "gate",
     },
-    {"cli", "__main__", "console", "doctor", "service", "viewer", "volume", "evaluation.commands", "evaluation.report"},
+    {
+        "cli",
+        "__main__",
+        "console",
+        "doctor",
+        "service",
+        "viewer",
+        "volume",
+        "evaluation.commands",
+        "evaluation.report",
+        "gate.commands",
+    },
 ]
 FORBIDDEN = {  # package -> modules it must never import
     "anomap": ("monai", "holoscan", "deploy_app", "slicer_extension"),

@@ -21,6 +21,9 @@ from anomap.errors import AnomapError
         {"device": "gpu"},
         {"device": "cuda:x"},
         {"outputs": ("sr", "pdf")},
+        {"alpha_review": 0.001},
+        {"alpha_review": 1.0},
+        {"alpha_reject": 0.0},
     ],
 )
 def test_a_wrong_option_is_refused_with_a_code(options):
@@ -32,6 +35,7 @@ def test_the_hash_covers_exactly_what_can_change_a_result():
     changed = {
         "model": "cxr", "preset": "paper", "steps": 5, "batch_size": 2, "device": "cpu", "outputs": ("sr",),
         "overwrite": True, "allow_gaps": True, "identified": True, "time_limit_s": 9.0,
+        "cohort": (__file__,), "alpha_review": 0.1, "alpha_reject": 0.02, "score_weights": (("wd_patch", 2.0),),
     }  # fmt: skip
     assert set(changed) == {field.name for field in fields(AnalyzeConfig)}
     plain = AnalyzeConfig()
@@ -54,7 +58,9 @@ def test_the_configuration_is_json():
 
 
 def test_the_dictionary_is_a_way_there_and_back():
-    config = AnalyzeConfig(steps=3, outputs=("sr", "sc"), device="cpu")
+    config = AnalyzeConfig(
+        cohort=("a.json",), score_weights=(("wd_patch", 2.0),), steps=3, outputs=("sr", "sc"), device="cpu"
+    )
     assert AnalyzeConfig.from_dict(config.as_dict()) == config
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from anomap.calibration.watch import Drift
+from anomap.errors import AnomapError
+from anomap.gate.drift import Record, records, watch
 from anomap.service.database import Database
 from anomap.service.spool import Spool
 from anomap.service.status import snapshot
 
+DRIFT_JOBS = 100  # newest analyses that the test for drift reads
 # Counter in the job table -> metric, its label, what it counts.
 _COUNTERS = {
     "received": ("anomap_images_received", "reception", "Images taken: new, known (a resend), conflict (an alarm)"),
@@ -57,7 +62,19 @@ class _Figures(Collector):
         analyses = self.database.connection.execute("SELECT count(seconds), total(seconds) FROM jobs").fetchone()
         yield SummaryMetricFamily("anomap_analysis_seconds", "Duration of analyses", *analyses)
         yield GaugeMetricFamily("anomap_disk_free_bytes", "Free space of the state folder", content["free_gb"] * 1e9)
+        yield from self._drift()
         yield from self._counters()
+
+    def _drift(self) -> Iterator[Any]:
+        rows = self.database.connection.execute(
+            "SELECT folder FROM jobs WHERE folder IS NOT NULL AND p_value IS NOT NULL ORDER BY id DESC LIMIT ?",
+            (DRIFT_JOBS,),
+        ).fetchall()
+        found = _tested(tuple(records(*(self.spool.root / row["folder"] for row in rows))))
+        if found is not None:
+            text = "Chance of the newest p-values if routine were still as the site's cohort; near 0 means drift"
+            yield GaugeMetricFamily("anomap_drift_p_value", text, found.p_value)
+            yield GaugeMetricFamily("anomap_drift_results", "Results that the test for drift counts", found.results)
 
     def _counters(self) -> Iterator[Any]:
         rows = self.database.connection.execute("SELECT * FROM counters ORDER BY name, label").fetchall()
@@ -67,6 +84,15 @@ class _Figures(Collector):
                 if row["name"] == name:
                     family.add_metric([row["label"]], row["value"])
             yield family
+
+
+@lru_cache(maxsize=4)
+def _tested(found: tuple[Record, ...]) -> Drift | None:
+    """The test for drift; None with too few results. It takes a moment, and scrapes come more often than results."""
+    try:
+        return watch(list(found), DRIFT_JOBS)[0]
+    except AnomapError:  # too few
+        return None
 
 
 def exposition(spool: Spool, database: Database) -> bytes:

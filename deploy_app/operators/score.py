@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from anomap.calibration import calibrate
-from anomap.pipeline import provenance_of, score_config
+from anomap.pipeline import judged, provenance_of, score_config
 from anomap.scoring import score
 from deploy_app.case import Case
 from deploy_app.operators.stage import StageOperator
@@ -26,6 +25,6 @@ class ScoreOperator(StageOperator):
         case.seconds["score"] = round(time.perf_counter() - start, 4)
         start = time.perf_counter()
         provenance = provenance_of(bundle, case.study.config, fit, case.seconds)  # type: ignore[arg-type]
-        result = calibrate(series, score_map, bundle.cohort, provenance)  # type: ignore[union-attr]
+        result = judged(series, score_map, bundle, case.study.config, provenance)  # type: ignore[arg-type]
         case.seconds["calibrate"] = round(time.perf_counter() - start, 4)
         return replace(case, score_map=score_map, result=result)

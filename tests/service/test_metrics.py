@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -76,3 +78,26 @@ def test_nothing_of_a_series_or_a_patient_is_a_label(state):
     assert "9.1.77" not in text
     kinds = {name for key in _samples(state) for name, _ in key[1:]}
     assert kinds <= {"state", "archive", "reception", "code", "reason", "how", "verdict"}
+
+
+def test_drift_is_read_from_the_newest_results(state):
+    def finished(number, p_value):
+        folder = state.spool.root / "results" / str(number) / "01-CT-00000000"
+        folder.mkdir(parents=True)
+        content = {
+            "kind": "series", "status": "complete", "p_value": p_value, "cohort": {"id": "a", "patients": 99},
+            "run": {"created": f"2026-01-01T00:00:{number:02d}"},
+        }  # fmt: skip
+        (folder / "result.json").write_text(json.dumps(content))
+        job = state.running(f"1.{number}").job
+        state.database.connection.execute(
+            "UPDATE jobs SET folder = ?, p_value = ? WHERE id = ?", (f"results/{number}", p_value, job)
+        )
+
+    finished(1, 0.01)
+    assert ("anomap_drift_p_value",) not in _samples(state)
+    for number in range(2, 21):
+        finished(number, 0.01)
+    samples = _samples(state)
+    assert samples["anomap_drift_p_value",] < 0.01
+    assert samples["anomap_drift_results",] == 20

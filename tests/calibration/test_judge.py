@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import kstest, percentileofscore
 
 from anomap.calibration import (
+    SiteCohort,
     calibrate,
     cohort_from_dict,
     cohort_to_dict,
@@ -42,6 +43,16 @@ def cohort(values, names=NAMES, threshold=10.0, sha256="ab" * 32):
 
 def normal_cohort(size, seed=0):
     return cohort(np.random.default_rng(seed).normal(size=(size, 3)))
+
+
+def site_of(images, stratum="CT"):
+    return SiteCohort(
+        images=images,
+        bundle_name="made-up",
+        settings_sha256="cd" * 32,
+        strata_by=("modality",),
+        strata=dict.fromkeys(images.patients, stratum),
+    )
 
 
 def score_map(values, wd=None, names=NAMES):
@@ -109,14 +120,15 @@ def test_p_is_uniform_on_exchangeable_data(name, size):
     assert set(np.rint(p * (size + 1))) == set(range(1, size + 2))
 
 
-def test_false_alarms_stay_below_alpha_for_whole_series():
+def test_false_alarms_on_whole_series_come_as_often_as_alpha_says():
     rng = np.random.default_rng(4)
     alarms = 0
     for _ in range(400):
-        drawn = rng.normal(size=(250, 3))
-        result = calibrate(series(3), score_map(drawn[:3]), cohort(drawn[3:]), PROVENANCE, site_calibrated=True)
+        drawn = rng.gamma(1.5, size=(40, 3, 3))  # 40 patients of 3 images with 3 scores
+        images = replace(cohort(drawn[1:].reshape(-1, 3)), patients=tuple(f"p{i // 3}" for i in range(117)))
+        result = calibrate(series(3), score_map(drawn[0]), site_of(images), PROVENANCE, stratum="CT", alpha_review=0.1)
         alarms += result.verdict is not Verdict.PASS
-    assert alarms / 400 < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
+    assert abs(alarms / 400 - 0.1) < 3 * np.sqrt(0.1 * 0.9 / 400)
 
 
 # ---- combined score
@@ -206,37 +218,40 @@ def test_without_a_cohort_regions_stand_out_of_their_own_map():
 # ---- verdict
 
 
-@pytest.mark.parametrize(("wd_patch", "verdict"), [(0.0, "PASS"), (2.3, "REVIEW"), (99.0, "REJECT")])
+@pytest.mark.parametrize(("wd_patch", "verdict"), [(0.0, "PASS"), (2.5, "REVIEW"), (99.0, "REJECT")])
 def test_a_site_calibration_gives_a_verdict(wd_patch, verdict):
-    reference = normal_cohort(999)
-    result = calibrate(series(), score_map([[0, wd_patch, 0]]), reference, PROVENANCE, site_calibrated=True)
+    reference = normal_cohort(499)
+    result = calibrate(series(), score_map([[0, wd_patch, 0]]), site_of(reference), PROVENANCE, stratum="CT")
     assert result.verdict == verdict
     assert result.reasons[0].code == f"P_VALUE_{verdict}"
+    assert result.cohort_patients == 499
     uncalibrated = calibrate(series(), score_map([[0, wd_patch, 0]]), reference, PROVENANCE)
     assert uncalibrated.verdict is Verdict.UNCALIBRATED
-    assert uncalibrated.p_value == result.p_value
     assert uncalibrated.reasons[0].code == "NO_SITE_CALIBRATION"
+    assert uncalibrated.cohort_patients == 0
 
 
-def test_the_limits_can_be_set():
-    result = calibrate(
-        series(),
-        score_map([[0, 99, 0]]),
-        normal_cohort(999),
-        PROVENANCE,
-        site_calibrated=True,
-        alpha_review=0.004,
-        alpha_reject=0.001,
-    )
-    assert result.p_value == pytest.approx(0.003)
-    assert result.verdict is Verdict.REVIEW
+def test_the_limits_and_weights_can_be_set():
+    def found(**options):
+        return calibrate(
+            series(), score_map([[0, 99, 0]]), site_of(normal_cohort(99)), PROVENANCE, stratum="CT", **options
+        )
+
+    assert found(alpha_review=0.1, alpha_reject=0.01).verdict is Verdict.REJECT
+    assert found(alpha_review=0.1, alpha_reject=0.001).verdict is Verdict.REVIEW
+    assert found(alpha_reject=0.001).reasons[1].code == "REJECT_OUT_OF_REACH"
+    assert found(weights={"wd_patch": 0.0}).verdict is Verdict.PASS
+    for wrong in ({"unheard": 1.0}, {"wd_patch": -1.0}, dict.fromkeys(NAMES, 0.0)):
+        with pytest.raises(AnomapError, match="E200"):
+            found(weights=wrong)
 
 
-def test_a_cohort_that_could_never_raise_an_alarm_gives_no_pass():
-    result = calibrate(series(), score_map([[0, 0, 0]]), normal_cohort(58), PROVENANCE, site_calibrated=True)
+@pytest.mark.parametrize("stratum", ["CT", "another kind"])
+def test_a_cohort_that_could_never_raise_an_alarm_gives_no_pass(stratum):
+    result = calibrate(series(), score_map([[0, 0, 0]]), site_of(normal_cohort(18)), PROVENANCE, stratum=stratum)
     assert result.verdict is Verdict.UNCALIBRATED
     assert result.reasons[0].code == "COHORT_TOO_SMALL"
-    enough = calibrate(series(), score_map([[0, 0, 0]]), normal_cohort(59), PROVENANCE, site_calibrated=True)
+    enough = calibrate(series(), score_map([[0, 0, 0]]), site_of(normal_cohort(19)), PROVENANCE, stratum="CT")
     assert enough.verdict is Verdict.PASS
 
 

@@ -1,0 +1,22 @@
+"""How odd is this among what should be? Conformal p-values, cohorts, verdict; drift."""
+
+from anomap.calibration.cohort import COMBINED, cohort_from_dict, cohort_to_dict, combined_score
+from anomap.calibration.conformal import conformal_p, family_p, percentile
+from anomap.calibration.judge import calibrate, fallback_threshold, series_p_value
+from anomap.calibration.site import SiteCohort, site_from_dict, site_to_dict
+
+__all__ = [
+    "COMBINED",
+    "SiteCohort",
+    "calibrate",
+    "cohort_from_dict",
+    "cohort_to_dict",
+    "combined_score",
+    "conformal_p",
+    "fallback_threshold",
+    "family_p",
+    "percentile",
+    "series_p_value",
+    "site_from_dict",
+    "site_to_dict",
+]

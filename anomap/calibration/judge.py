@@ -1,0 +1,192 @@
+"""From scores to p-values and a verdict: how unusual is this image among images as they should be?
+
+Conformal p-values (Vovk et al. 2005; for anomaly detection Bates et al. 2023, arXiv 2104.08279) need no model of
+the scores' distribution: when the new image and the M images of the cohort are exchangeable, p = (1 + number of
+cohort scores at least as high) / (M + 1) is at most alpha with a chance of at most alpha. They are therefore no
+better than the cohort is like the images to come. A bundle's own reference cohort is made of public images, not of
+a site's: its p-values are reported, and a verdict isn't. A p-value is no probability of disease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from anomap.calibration.cohort import COMBINED, column, combined_score, exceedances
+from anomap.calibration.conformal import family_p, p_of, percent_below
+from anomap.calibration.site import SiteCohort, weights_of
+from anomap.errors import AnomapError
+from anomap.regions import find_regions
+from anomap.types import AnomalyResult, Cohort, Float32, Float64, ImageSeries, Reason, ScoreMap, Verdict
+
+FALLBACK_DEVIATIONS = 5.0  # without a cohort: regions start so many robust deviations above the map's median
+_MAD_TO_SD = 1.4826  # median absolute deviation -> standard deviation, for normal values
+
+
+def calibrate(
+    series: ImageSeries,
+    score_map: ScoreMap,
+    cohort: Cohort | SiteCohort | None,
+    provenance: Mapping[str, Any],
+    *,
+    stratum: str = "",
+    weights: Mapping[str, float] | None = None,
+    alpha_review: float = 0.05,
+    alpha_reject: float = 0.01,
+    min_area_px: float | None = None,
+) -> AnomalyResult:
+    """Compare scores with those of a cohort, find regions, and say a verdict.
+
+    With a site's cohort the p-value of the series is that of the maxima of its scores among those of the patients
+    of its stratum (`anomap.calibration.conformal.family_p`). With a bundle's reference cohort, which knows single
+    images only, it is the smallest of all scores and images times their number (Bonferroni), at most 1.
+    "combined" (`combined_score`) is made of two of the scores; it is reported beside them and not counted again.
+
+    Args:
+        series: What was scored; its affine places the regions.
+        score_map: From `anomap.scoring.score`.
+        cohort: Scores of images as they should be, by the same bundle. `SiteCohort`: of this site's own normal
+            patients; only then a verdict is given. None: no p-values (p = 1), and regions start at
+            `fallback_threshold`.
+        provenance: Stored in the result; its "bundle_sha256" must be the cohort's.
+        stratum: Whom of a site's cohort the series is compared with.
+        weights: Weight of each score in the verdict, 1 where it isn't named.
+        alpha_review: At or below this p-value a series is to be reviewed; the share of false alarms on normal series.
+        alpha_reject: At or below this p-value it is rejected.
+        min_area_px: See `anomap.regions.find_regions`.
+
+    Returns:
+        The result; verdict UNCALIBRATED unless the site's cohort has patients enough for `alpha_review`.
+
+    Raises:
+        AnomapError: E302 when the cohort belongs to other weights or shares no score with `score_map`;
+            E200 when every score has weight 0; E501 when there is no image.
+    """
+    if not len(score_map.frame):
+        raise AnomapError("E501", "no image was scored")
+    per_image = dict(score_map.per_image)
+    site, cohort = (cohort, cohort.images) if isinstance(cohort, SiteCohort) else (None, cohort)
+    peaks, threshold = None, fallback_threshold(score_map.maps["wd"]) if cohort is None else cohort.region_threshold
+    counts = {}
+    if cohort is not None:
+        _check_cohort(cohort, per_image, provenance)
+        counts = exceedances(per_image, cohort)
+        if COMBINED in counts:
+            per_image[COMBINED] = combined_score(score_map.per_image, cohort)
+        if "wd_patch" in cohort.names:
+            peaks = column(cohort, "wd_patch")
+    labels, regions = find_regions(
+        score_map,
+        series.affine,
+        threshold,
+        is_volume=series.modality == "CT",
+        cohort_peaks=peaks,
+        min_area_px=min_area_px,
+    )
+    size = 0 if cohort is None else len(cohort.patients)
+    p_by_score = {name: p_of(count, size) for name, count in counts.items()}
+    if site is None:
+        p_value, patients = series_p_value(p_by_score), 0
+        verdict, reasons = _without_site(size)
+    else:
+        if not set(site.images.names) <= set(score_map.per_image):
+            raise AnomapError("E302", "the site's cohort holds other scores than were measured")
+        reference = site.statistics(stratum)
+        maxima = np.array([score_map.per_image[name].max() for name in site.images.names])
+        p_value, patients = family_p(maxima, reference, weights_of(site, weights or {})), len(reference)
+        verdict, reasons = _verdict(p_value, patients, stratum, (alpha_review, alpha_reject))
+    return AnomalyResult(
+        p_value=p_value,
+        p_by_score=p_by_score,
+        percentile_by_score={name: percent_below(count, size) for name, count in counts.items()},
+        summary={name: float(values.max()) for name, values in per_image.items()},
+        worst_image=_worst(per_image, p_by_score),
+        labels=labels,
+        regions=regions,
+        region_threshold=float(threshold),
+        verdict=verdict,
+        reasons=reasons,
+        cohort_description="" if cohort is None else cohort.description,
+        cohort_size=size,
+        cohort_patients=patients,
+        provenance=provenance,
+    )
+
+
+def series_p_value(p_by_score: Mapping[str, Float64]) -> float:
+    """Smallest p-value of a series after Bonferroni over scores and images; 1 when there is none.
+
+    Args:
+        p_by_score: Score name -> ``(N,)`` p-values; "combined" doesn't count, it repeats two of the others.
+    """
+    smallest = min((float(p.min()) for name, p in p_by_score.items() if name != COMBINED), default=1.0)
+    return min(1.0, smallest * max(1, _tests(p_by_score)))
+
+
+def fallback_threshold(wd: Float32) -> float:
+    """Where regions start without a cohort: `FALLBACK_DEVIATIONS` robust deviations above the map's own median.
+
+    It finds what stands out within the image itself, if anything does, and says nothing about other images.
+    Median and median absolute deviation are used because the anomaly must not raise its own threshold.
+
+    Args:
+        wd: ``(K, R, C)``, NaN where nothing was scored.
+    """
+    values = wd[np.isfinite(wd)]
+    if not values.size:
+        return float("inf")
+    median = float(np.median(values))
+    deviation = float(np.median(np.abs(values - median)))
+    return median + FALLBACK_DEVIATIONS * _MAD_TO_SD * deviation
+
+
+def _check_cohort(cohort: Cohort, per_image: Mapping[str, Float64], provenance: Mapping[str, Any]) -> None:
+    if cohort.bundle_sha256 != provenance.get("bundle_sha256"):
+        raise AnomapError("E302", "the cohort was measured with other weights than the scores")
+    if not set(cohort.names) & set(per_image):
+        raise AnomapError("E302", "the cohort holds none of the scores")
+
+
+def _tests(p_by_score: Mapping[str, Float64]) -> int:
+    """How many p-values the smallest was chosen from."""
+    return sum(len(p) for name, p in p_by_score.items() if name != COMBINED)
+
+
+def _worst(per_image: Mapping[str, Float64], p_by_score: Mapping[str, Float64]) -> int:
+    """The image with the smallest p-value; of equals the highest combined score, without a cohort the worst window."""
+    tie = per_image.get(COMBINED, per_image.get("wd_patch"))
+    images = len(next(iter(per_image.values())))
+    smallest = np.min([np.ones(images), *p_by_score.values()], axis=0)
+    return int(np.lexsort((np.zeros(images) if tie is None else -tie, smallest))[0])
+
+
+def _without_site(size: int) -> tuple[Verdict, tuple[Reason, ...]]:
+    if not size:
+        text = "There is no cohort to compare the scores with; regions stand out within this image only."
+        return Verdict.UNCALIBRATED, (Reason(code="NO_COHORT", text=text),)
+    text = (
+        f"The scores were compared with the {size} reference images of the model, not with images of this site; "
+        "p-values hold for images like those."
+    )
+    return Verdict.UNCALIBRATED, (Reason(code="NO_SITE_CALIBRATION", text=text),)
+
+
+def _verdict(p: float, patients: int, stratum: str, alphas: tuple[float, float]) -> tuple[Verdict, tuple[Reason, ...]]:
+    review, reject = alphas
+    kind = f" of its kind ({stratum})" if stratum else ""
+    smallest = 1 / (patients + 1)
+    if smallest > review:
+        text = (
+            f"The site's cohort has {patients} patients{kind}: no p-value can fall below {smallest:.2g}, and review "
+            f"begins at {review:g}."
+        )
+        return Verdict.UNCALIBRATED, (Reason(code="COHORT_TOO_SMALL", text=text),)
+    verdict = Verdict.REJECT if p <= reject else Verdict.REVIEW if p <= review else Verdict.PASS
+    text = f"p = {p:.2g} among {patients} patients of this site{kind} (review at {review:g}, reject at {reject:g})."
+    reasons = [Reason(code=f"P_VALUE_{verdict}", text=text)]
+    if smallest > reject:
+        text = f"No p-value can fall below {smallest:.2g}, so that nothing is rejected for its scores."
+        reasons.append(Reason(code="REJECT_OUT_OF_REACH", text=text))
+    return verdict, tuple(reasons)

@@ -1,0 +1,98 @@
+"""A site's own cohort (format /2): normal patients, one series each, with what their series are compared by.
+
+The exchangeable unit is the patient. A series counts with the maximum of every score over its images, and is
+compared with the maxima of the patients of the same stratum: longer series have higher maxima. A stratum is a fixed
+function of the header (`anomap.gate.strata`), never of scores, which keeps p-values valid within each (Mondrian).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anomap.calibration.cohort import cohort_from_dict, cohort_to_dict
+from anomap.errors import AnomapError
+from anomap.types import Cohort, Float64
+
+FORMAT = "anomap.cohort/2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteCohort:
+    """Normal patients of one site, scored by one bundle with one setting.
+
+    Attributes:
+        images: Scores of all images; `Cohort.patients` names the patient of each by a made-up label.
+        bundle_name: For people; `images.bundle_sha256` decides.
+        settings_sha256: Hash of preprocessing, score and projection settings; a study must have the same.
+        strata_by: What strata are made of, see `anomap.gate.strata`.
+        strata: Patient -> stratum, in the order of acquisition where that is known.
+    """
+
+    images: Cohort
+    bundle_name: str
+    settings_sha256: str
+    strata_by: tuple[str, ...]
+    strata: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if set(self.images.patients) != set(self.strata):
+            raise AnomapError("E302", "the cohort's strata are not those of its patients")
+
+    def statistics(self, stratum: str) -> Float64:
+        """Maxima of every score over the images of each patient of a stratum, ``(n, S)``."""
+        patients = np.array(self.images.patients)
+        rows = [
+            self.images.scores[patients == name].max(axis=0) for name, kind in self.strata.items() if kind == stratum
+        ]
+        return np.array(rows).reshape(len(rows), len(self.images.names))
+
+
+def weights_of(site: SiteCohort, weights: Mapping[str, float]) -> Float64:
+    """Weights in the order of the cohort's scores, 1 where none is named, ``(S,)``.
+
+    Raises:
+        AnomapError: E200 for a name that is no score of the cohort, a negative or infinite weight, or only zeros.
+    """
+    unknown = set(weights) - set(site.images.names)
+    if unknown:
+        raise AnomapError("E200", f"no score is named {', '.join(sorted(unknown))}; there are {site.images.names}")
+    values = np.array([weights.get(name, 1.0) for name in site.images.names], np.float64)
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
+        raise AnomapError("E200", "weights must be numbers of at least 0, and one of them above")
+    return values
+
+
+def site_to_dict(site: SiteCohort) -> dict[str, Any]:
+    """A site's cohort as JSON values; `site_from_dict` returns the same numbers."""
+    return {
+        **cohort_to_dict(site.images),
+        "format": FORMAT,
+        "bundle_name": site.bundle_name,
+        "settings_sha256": site.settings_sha256,
+        "strata_by": list(site.strata_by),
+        "strata": dict(site.strata),
+    }
+
+
+def site_from_dict(content: Mapping[str, Any]) -> SiteCohort:
+    """Read what `site_to_dict` made.
+
+    Raises:
+        AnomapError: E302 when it is of another format, incomplete, or its numbers make no sense.
+    """
+    try:
+        if content["format"] != FORMAT:
+            raise AnomapError("E302", f"cohort has format {content['format']!r}, expected {FORMAT!r}")
+        return SiteCohort(
+            images=cohort_from_dict({**content, "format": "anomap.cohort/1"}),
+            bundle_name=str(content["bundle_name"]),
+            settings_sha256=str(content["settings_sha256"]),
+            strata_by=tuple(map(str, content["strata_by"])),
+            strata={str(name): str(kind) for name, kind in content["strata"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AnomapError("E302", f"cohort is not valid: {type(error).__name__}") from error

@@ -1,0 +1,181 @@
+"""The policy of a gate: how rare is odd, which scores count, and what an input must be before anything is computed.
+
+A small TOML file (docs/gate.md); every key may be left out. A check says what is expected of the header.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from anomap.domain import body_regions
+from anomap.errors import AnomapError
+from anomap.types import ImageSeries, Verdict
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """What a series must be; None and () ask nothing.
+
+    Attributes:
+        on_failure: Verdict of a series that fails.
+        when_unknown: What an absent tag does: "fail" or "pass".
+        modality: DICOM modalities.
+        body_part: Regions as in `anomap.domain`, in any spelling scanners use.
+        view, laterality: View Position, Image Laterality (radiographs).
+        slices: Least and most slices.
+        slice_spacing_mm, pixel_spacing_mm, field_of_view_mm: Least and most; the field of view is the wider side.
+    """
+
+    on_failure: Literal["review", "reject"] = "reject"
+    when_unknown: Literal["fail", "pass"] = "fail"
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    view: tuple[str, ...] = ()
+    laterality: tuple[str, ...] = ()
+    slices: Range | None = None
+    slice_spacing_mm: Range | None = None
+    pixel_spacing_mm: Range | None = None
+    field_of_view_mm: Range | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A gate's policy.
+
+    Attributes:
+        alpha_review, alpha_reject: Largest p-values that are reviewed and rejected.
+        weights: Score -> weight, 1 where it isn't named.
+        checks: Before any compute.
+    """
+
+    alpha_review: float = 0.05
+    alpha_reject: float = 0.01
+    weights: Mapping[str, float] = field(default_factory=dict)
+    checks: Checks = field(default_factory=Checks)
+
+    def refusal(self, series: ImageSeries) -> tuple[Verdict, AnomapError] | None:
+        """The verdict on a series that fails a check, and why; None when it fails none."""
+        failed = [text for text in _expectations(self.checks, series) if text]
+        if not failed:
+            return None
+        verdict = Verdict.REJECT if self.checks.on_failure == "reject" else Verdict.REVIEW
+        return verdict, AnomapError("E118", "; ".join(failed))
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a policy.
+
+    Raises:
+        AnomapError: E200 when it can't be read, has an unknown key or a value of the wrong kind.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnomapError("E200", f"the policy {path.name!r} can't be read") from error
+    except tomllib.TOMLDecodeError as error:
+        raise AnomapError("E200", f"the policy {path.name!r} is not valid TOML: {error}") from error
+    return policy_from_dict(content)
+
+
+def policy_from_dict(content: Mapping[str, Any]) -> Policy:
+    """A policy from the values of a TOML file.
+
+    Raises:
+        AnomapError: E200 for an unknown key or a value of the wrong kind.
+    """
+    _known(content, {item.name for item in fields(Policy)}, "policy")
+    checks = content.get("checks", {})
+    weights = content.get("weights", {})
+    if not isinstance(checks, dict) or not isinstance(weights, dict):
+        raise AnomapError("E200", "[checks] and [weights] of the policy must be tables")
+    _known(checks, {item.name for item in fields(Checks)}, "[checks]")
+    alphas = {name: _number(content[name], name) for name in ("alpha_review", "alpha_reject") if name in content}
+    policy = Policy(
+        **alphas,
+        weights={name: _number(value, name) for name, value in weights.items()},
+        checks=Checks(**{name: _check(name, value) for name, value in checks.items()}),
+    )
+    if not 0 < policy.alpha_reject <= policy.alpha_review < 1:
+        raise AnomapError("E200", "expected 0 < alpha_reject <= alpha_review < 1")
+    return policy
+
+
+def _known(values: Mapping[str, Any], names: set[str], where: str) -> None:
+    if unknown := sorted(set(values) - names):
+        raise AnomapError("E200", f"{where} has no {', '.join(unknown)}; known: {', '.join(sorted(names))}")
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise AnomapError("E200", f"{name} of the policy must be a number")
+    return float(value)
+
+
+def _check(name: str, value: Any) -> Any:
+    choices = {"on_failure": ("review", "reject"), "when_unknown": ("fail", "pass")}
+    if name in choices:
+        if value not in choices[name]:
+            raise AnomapError("E200", f"{name} must be one of {', '.join(choices[name])}")
+        return value
+    if not isinstance(value, list):
+        raise AnomapError("E200", f"{name} of the policy must be a list")
+    if name in ("modality", "body_part", "view", "laterality"):
+        words = tuple(str(word).upper() for word in value)
+        if name == "body_part" and not all(map(body_regions, words)):
+            raise AnomapError("E200", f"body_part names an unknown region: {', '.join(words)}")
+        return words
+    limits = tuple(_number(limit, name) for limit in value)
+    if len(limits) != 2 or not limits[0] <= limits[1]:
+        raise AnomapError("E200", f"{name} must be [least, most]")
+    return limits
+
+
+def _expectations(checks: Checks, series: ImageSeries) -> list[str]:
+    """One text for each check, empty where it is met."""
+    header = series.headers[0] if series.headers else {}
+
+    def tag(*keywords: str) -> str:
+        return next((str(header.get(k)).upper().strip() for k in keywords if header.get(k)), "")
+
+    spacing = series.spacing_mm if series.has_physical_spacing else None
+    rows, columns = series.pixels.shape[1:]
+    is_ct = series.modality == "CT"
+    part = body_regions(tag("BodyPartExamined"))
+    wanted = frozenset().union(*map(body_regions, checks.body_part)) if checks.body_part else part
+    width = None if spacing is None else max(rows * spacing[1], columns * spacing[2])
+    lenient = checks.when_unknown == "pass"
+    return [
+        _one_of("modality", series.modality, checks.modality, lenient=lenient),
+        "" if part & wanted or not checks.body_part or (lenient and not part) else "body part is not the expected one",
+        "" if is_ct else _one_of("view", tag("ViewPosition"), checks.view, lenient=lenient),
+        ""
+        if is_ct
+        else _one_of("laterality", tag("ImageLaterality", "Laterality"), checks.laterality, lenient=lenient),
+        _within("number of slices", float(len(series.pixels)), checks.slices if is_ct else None, lenient=lenient),
+        _within(
+            "slice spacing (mm)", spacing and spacing[0], checks.slice_spacing_mm if is_ct else None, lenient=lenient
+        ),
+        _within("pixel spacing (mm)", spacing and max(spacing[1:]), checks.pixel_spacing_mm, lenient=lenient),
+        _within("field of view (mm)", width, checks.field_of_view_mm, lenient=lenient),
+    ]
+
+
+def _one_of(name: str, value: str, wanted: tuple[str, ...], *, lenient: bool) -> str:
+    if not wanted or value in wanted or (not value and lenient):
+        return ""
+    return f"{name} is {value if value.isalnum() else 'not stated'}, expected {' or '.join(wanted)}"
+
+
+def _within(name: str, value: float | None, limits: Range | None, *, lenient: bool) -> str:
+    if limits is None or (value is None and lenient):
+        return ""
+    if value is not None and limits[0] <= value <= limits[1]:
+        return ""
+    found = "not stated" if value is None else f"{value:g}"
+    return f"{name} is {found}, expected {limits[0]:g} to {limits[1]:g}"
