@@ -23,7 +23,8 @@ from scipy.stats import binomtest
 from anomap.bundle import load_bundle
 from anomap.calibration.watch import band, held_out
 from anomap.evaluation.scores import choose, score_images, subset, take
-from anomap.evaluation.synthetic import needle, planted
+from anomap.evaluation.synthetic import planted
+from anomap.evaluation.synthetic.objects import needle
 from anomap.gate.plot import plot_reliability
 from anomap.projection.schedule import preset
 from anomap.training.data import load_images
