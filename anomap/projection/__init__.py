@@ -70,7 +70,7 @@ class Model(Protocol):
 
     @property
     def encoder(self) -> Encoder | None:
-        """For start "encoder"."""
+        """For start "encoder"; without one, as with imported weights, that start is the mean of W."""
 
     @property
     def w_statistics(self) -> WStatistics:
@@ -188,9 +188,7 @@ def _render(generator: Generator, device: str) -> Render:
 @torch.no_grad()
 def _start(target: Tensor, model: Model, config: ProjectionConfig) -> Tensor:
     """First w of every image, ``[N, D]``."""
-    if config.start == "encoder":
-        if model.encoder is None:
-            raise AnomapError("E302", "this bundle has no encoder, which the preset starts from")
+    if config.start == "encoder" and model.encoder is not None:
         w: Tensor = model.encoder(target)
         return w
     if config.start == "library":
