@@ -129,7 +129,7 @@ class Info:
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """List the model bundles, or verify that no weight file was changed. Imports no torch."""
+    """List the model bundles, or verify that no weight file was changed. See also `anomap models import --help`."""
 
     action: Positional[Literal["list", "verify"]] = "list"
     models: ModelFolder = None
@@ -158,6 +158,42 @@ class Models:
         if not infos:
             raise AnomapError("E300", "the model folder holds no bundle")
         return status
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsImport:
+    """Make a bundle of a StyleGAN2-ADA pickle (NVlabs, PyTorch). Nothing in the file is executed."""
+
+    file: Annotated[Positional[Path], arg(metavar="FILE.pkl", help="snapshot with G_ema and, for preset paper, D")]
+    name: str  # of the bundle
+    models: ModelFolder = None
+    kind: Literal["radiograph", "ct"] = "radiograph"  # what the training images were
+    version: str = "0.1.0"  # of the bundle
+    body_part: str = ""  # DICOM Body Part Examined the model is for; empty: any
+    population: str = "not described"  # one sentence on the training images, for the model card
+    fit: Literal["pad", "squeeze", "body"] = "pad"  # how a frame meets the square, as in the training
+    window: int = 0  # side of the scored windows in model pixels; 0: a sixteenth of the side
+    encoder_kimg: float = 0.0  # train an encoder on so many thousand generated pictures; slow beyond 64 px on a CPU
+    as_json: AsJson = False
+    debug: bool = False  # show tracebacks
+
+    def run(self) -> int:
+        """Do it; the exit status."""
+        from anomap.training.foreign import Foreign, import_pickle
+
+        settings = {name: getattr(self, name) for name in Foreign.__dataclass_fields__ if name != "models"}
+        wanted = Foreign(**settings, models=model_folder(self.models))
+        info = import_pickle(wanted, _figures if not self.as_json else lambda _: None)
+        if self.as_json:
+            print_line(json.dumps({**_model(info), "imported": info.training["imported"]}))
+            return ExitStatus.OK
+        print_line(
+            f"bundle {info.name} {info.version}, sha256 {info.sha256[:12]}: complete its docs/README.md and LICENSE"
+        )
+        print_line("no cohort: verdicts will be UNCALIBRATED until one is measured")
+        if not self.encoder_kimg:
+            print_line("no encoder: preset fast starts at the mean of W; consider more --steps")
+        return ExitStatus.OK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +248,9 @@ def model_folder(wanted: Path | None) -> Path:
 
 
 def _parse(words: list[str]) -> Any:
+    if words[:2] == ["models", "import"]:
+        prog = "anomap models import"
+        return tyro.cli(ModelsImport, prog=prog, args=words[2:], config=(FlagCreatePairsOff,))
     commands: dict[str, Any] = {
         "analyze": Analyze,
         "gate": Gate,
@@ -255,9 +294,13 @@ class _Train:
     def run(self) -> int:
         from anomap.training.recipe import run
 
-        info = run(self.recipe, lambda figures: print_line(" ".join(f"{k}={v:.6g}" for k, v in figures.items())))
+        info = run(self.recipe, _figures)
         print_line(f"bundle {info.name} {info.version}, sha256 {info.sha256[:12]}")
         return ExitStatus.OK
+
+
+def _figures(figures: dict[str, float]) -> None:
+    print_line(" ".join(f"{k}={v:.6g}" for k, v in figures.items()))
 
 
 def _analyze(

@@ -71,6 +71,8 @@ CODES: dict[str, ErrorKind] = {
     "E301": ErrorKind("model file does not match its hash", _FAIL, "Restore the bundle; never edit its files."),
     "E302": ErrorKind("model bundle invalid or of another version", _FAIL, "Use a bundle made for this version."),
     "E303": ErrorKind("site cohort does not fit model or settings", _FAIL, "Calibrate again: `anomap calibrate`."),
+    "E304": ErrorKind("weight file refused", _FAIL, "Get the file from its authors again; nothing of it was run."),
+    "E305": ErrorKind("network architecture not supported", _FAIL, "See docs/models.md for what can be imported."),
     # E4xx: resources
     "E400": ErrorKind("out of memory", _FAIL, "Lower --batch-size or use --device cpu."),
     "E401": ErrorKind("device not available", _FAIL, "Use --device auto or cpu."),

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"types", "errors"},
     {"networks", "scoring", "calibration", "regions", "preprocessing.geometry"},
-    {"projection", "preprocessing", "bundle", "dicom"},
+    {"projection", "preprocessing", "bundle", "dicom", "weights"},
     {
         "pipeline",
         "study",
@@ -44,6 +44,7 @@ FORBIDDEN = {  # package -> modules it must never import
     "anomap/projection": ("pydicom", "highdicom"),
     "anomap/preprocessing": ("torch", "highdicom"),
     "anomap/dicom": ("torch",),
+    "anomap/weights": ("torch", "pickle"),
     "anomap/types.py": ("torch", "pydicom"),
 }
 MAX_LINES = 400

@@ -22,7 +22,7 @@ class Model(Protocol):
 
     @property
     def encoder(self) -> Encoder | None:
-        """For start "encoder"."""
+        """For start "encoder"; without one, as with imported weights, that start is the mean of W."""
 
     @property
     def w_statistics(self) -> WStatistics:

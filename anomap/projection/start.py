@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anomap.errors import AnomapError
 from anomap.networks.stylegan2 import Generator
 from anomap.projection.cloud import W_SEED
 from anomap.projection.model import Model
@@ -30,18 +29,14 @@ def first_w(images: Float32, model: Model, config: ProjectionConfig, device: str
         device: Torch device.
 
     Returns:
-        ``[N, D]`` on `device`.
-
-    Raises:
-        AnomapError: E302 when the bundle has no encoder and one is asked for.
+        ``[N, D]`` on `device`; the mean of W where an encoder is wanted and the bundle, as an imported one, has none.
     """
-    if config.start == "mean":
+    if config.start == "mean" or (config.start == "encoder" and model.encoder is None):
         return model.w_statistics.mean.expand(len(images), -1).clone()
     parts = torch.split(torch.from_numpy(images), _AT_ONCE)
     if config.start == "library":
         return _nearest_samples(parts, model.generator, device)
-    if model.encoder is None:
-        raise AnomapError("E302", "this bundle has no encoder, which the preset starts from")
+    assert model.encoder is not None  # noqa: S101 (see above)
     return torch.cat([model.encoder(part.to(device)) for part in parts])
 
 

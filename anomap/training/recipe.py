@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from anomap import NOT_A_DIAGNOSIS, __version__
-from anomap.bundle import BundleInfo, load_bundle, write_bundle, write_cohort
+from anomap.bundle import WEIGHTS, BundleInfo, load_bundle, write_bundle, write_cohort
 from anomap.evaluation.cohort import measure_cohort
 from anomap.evaluation.frechet import FrechetReport, frechet_report
 from anomap.networks.stylegan2 import Generator
@@ -31,6 +31,10 @@ from anomap.training.sheet import contact_sheet
 from anomap.training.train import TrainConfig, train
 from anomap.types import Float32, PreprocessSpec
 
+# Where MONAI keeps the schema of metadata.json; `monai.bundle verify_metadata` fetches it, anomap never does.
+MONAI_SCHEMA = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+)
 Report = Callable[[dict[str, float]], None]
 
 
@@ -163,7 +167,17 @@ def monai_metadata(recipe: Recipe) -> dict[str, Any]:
         "is_patch_data": False,
         "channel_def": {"0": "image"},
     }
+    latent = {
+        "type": "noise",
+        "format": "latent",
+        "num_channels": recipe.training.network.z_dim,
+        "spatial_shape": [],
+        "dtype": "float32",
+        "value_range": [],
+        "is_patch_data": False,
+    }
     return {
+        "schema": MONAI_SCHEMA,
         "name": recipe.name,
         "version": recipe.version,
         "changelog": {recipe.version: "first version"},
@@ -176,18 +190,21 @@ def monai_metadata(recipe: Recipe) -> dict[str, Any]:
         "authors": "anomap contributors",
         "copyright": "anomap contributors",
         "intended_use": NOT_A_DIAGNOSIS,
-        "network_data_format": {"inputs": {"image": picture}, "outputs": {"pred": picture}},
+        "network_data_format": {"inputs": {"latent": latent}, "outputs": {"pred": picture}},
     }
 
 
 def inference_config(recipe: Recipe) -> dict[str, Any]:
-    """A minimal MONAI config that renders samples; anomap itself never reads it."""
+    """A MONAI config that loads the generator and renders samples; anomap itself never reads it."""
     network = asdict(recipe.training.network)
+    state = "{k[10:]: v for k, v in load_file(@weights_file).items() if k.startswith('generator.')}"
     return {
-        "imports": ["$import torch", "$from safetensors.torch import load_file"],
+        "imports": ["$from pathlib import Path", "$import torch", "$from safetensors.torch import load_file"],
         "bundle_root": ".",
+        "weights_file": f"$Path(@bundle_root) / '{WEIGHTS}'",
         "network_config": {"_target_": "anomap.networks.stylegan2.NetworkConfig", **network},
-        "network": {"_target_": "anomap.networks.stylegan2.Generator", "config": "@network_config"},
+        "network_def": {"_target_": "anomap.networks.stylegan2.Generator", "config": "@network_config"},
+        "initialize": [f"$@network_def.load_state_dict({state})"],
         "latent": f"$torch.randn(4, {network['z_dim']})",
-        "samples": "$@network(@latent)",
+        "samples": "$@network_def(@latent)",
     }

@@ -140,9 +140,13 @@ def test_progress_counts_to_its_end(toy_bundle: Bundle, images: np.ndarray) -> N
     assert seen == [(i, 15) for i in (2, 4, 6, 8, 10, 12, 13, 14, 15)]
 
 
-def test_a_bundle_without_encoder_says_so(toy_bundle: Bundle, images: np.ndarray) -> None:
-    with pytest.raises(AnomapError, match="E302 this bundle has no encoder"):
-        project(prepared(images[:1], ["a"]), replace(toy_bundle, encoder=None), FAST)
+def test_without_an_encoder_the_start_is_the_mean_of_w(toy_bundle: Bundle, images: np.ndarray) -> None:
+    given = prepared(images[:2], ["a", "b"])
+    without = project(given, replace(toy_bundle, encoder=None), replace(FAST, steps=0))
+    np.testing.assert_allclose(without.w, np.tile(toy_bundle.w_statistics.mean.numpy(), (2, 1)))
+
+
+def test_a_bundle_without_discriminator_says_so(toy_bundle: Bundle, images: np.ndarray) -> None:
     with pytest.raises(AnomapError, match="E302 this bundle has no discriminator"):
         project(prepared(images[:1], ["a"]), replace(toy_bundle, discriminator=None), SHORT_PAPER)
 
