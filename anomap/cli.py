@@ -173,7 +173,7 @@ class ModelsImport:
     population: str = "not described"  # one sentence on the training images, for the model card
     fit: Literal["pad", "squeeze", "body"] = "pad"  # how a frame meets the square, as in the training
     window: int = 0  # side of the scored windows in model pixels; 0: a sixteenth of the side
-    encoder_kimg: float = 0.0  # train an encoder on so many thousand generated pictures; slow beyond 64 px on a CPU
+    encoder_kimg: float = 0.0  # train an encoder on so many thousand generated pictures, which takes long on a CPU
     as_json: AsJson = False
     debug: bool = False  # show tracebacks
 
