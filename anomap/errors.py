@@ -69,6 +69,12 @@ CODES: dict[str, ErrorKind] = {
     "E300": ErrorKind("model not found", _FAIL, "See `anomap models` and --models DIR."),
     "E301": ErrorKind("model file does not match its hash", _FAIL, "Restore the bundle; never edit its files."),
     "E302": ErrorKind("model bundle invalid or of another version", _FAIL, "Use a bundle made for this version."),
+    "E310": ErrorKind("training checkpoint damaged", _FAIL, "Restore state.pt, or train in a new run folder."),
+    "E311": ErrorKind(
+        "training run of other settings or images", _USE, "Give the run's own settings, or another --name or --runs."
+    ),
+    "E312": ErrorKind("training diverged", _FAIL, "Lower --training.learning-rate, or pass --training.bf16 off."),
+    "E313": ErrorKind("feature network unusable", _USE, "See docs/training.md for what the file must do."),
     # E4xx: resources
     "E400": ErrorKind("out of memory", _FAIL, "Lower --batch-size or use --device cpu."),
     "E401": ErrorKind("device not available", _FAIL, "Use --device auto or cpu."),
