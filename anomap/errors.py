@@ -75,6 +75,7 @@ CODES: dict[str, ErrorKind] = {
     ),
     "E312": ErrorKind("training diverged", _FAIL, "Lower --training.learning-rate, or pass --training.bf16 off."),
     "E313": ErrorKind("feature network unusable", _USE, "See docs/training.md for what the file must do."),
+    "E314": ErrorKind("run folder in use", _USE, "Wait for the other training to end, or give another --name."),
     # E4xx: resources
     "E400": ErrorKind("out of memory", _FAIL, "Lower --batch-size or use --device cpu."),
     "E401": ErrorKind("device not available", _FAIL, "Use --device auto or cpu."),

@@ -7,6 +7,7 @@ import hashlib
 import os
 import pickle
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from anomap.errors import AnomapError
 from anomap.networks.stylegan2 import Discriminator, Generator
 from anomap.training.config import TrainConfig
 from anomap.types import Float32
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 _PARTS = ("generator", "discriminator", "average", "optimiser_g", "optimiser_d")
@@ -91,6 +97,25 @@ def new_state(config: TrainConfig, device: str = "cpu") -> State:
         row_sums=torch.zeros(3, device=device),
         sign_sum=torch.zeros([], device=device),
     )
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Make the folder of a run and keep it for this process: two would overwrite each other's checkpoint.
+
+    The lock goes with the process, however that ends. Windows has no such lock; there nothing is checked.
+
+    Raises:
+        AnomapError: E314 when another process trains in it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise AnomapError("E314", "another process trains in this run folder") from error
+        yield
 
 
 def fingerprint(images: Float32) -> str:

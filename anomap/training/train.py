@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from anomap.training.checkpoint import (
     State,
     fingerprint,
     load_state,
+    locked,
     new_state,
     read_durable,
     save_state,
@@ -46,6 +48,7 @@ from anomap.training.steps import (
 from anomap.types import Float32
 
 Report = Callable[[dict[str, float]], None]
+CHECKPOINT = "state.pt"
 
 
 def train(
@@ -67,51 +70,62 @@ def train(
 
     Raises:
         AnomapError: E200 for settings that don't fit each other, E310 and E311 for a checkpoint that is damaged or
-            another run's, E312 when training diverged, E401 without the device, E403 when it was interrupted;
-            the checkpoint is then saved.
+            another run's, E312 when training diverged, E314 when another process trains in `run`, E401 without the
+            device, E403 when it was interrupted; the checkpoint is then saved.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    with process_group(config.device) as group, stop_requests() as asked_to_stop:
+    with process_group(config.device) as group, stop_requests() as asked_to_stop, ExitStack() as held:
+        if group.rank == 0:
+            held.enter_context(locked(run))
         config = replace(config, device=group.device)
-        pass_size = config.pass_size(group.size)
+        config.pass_size(group.size)  # refuse what can't be divided before anything is read
         state, data = new_state(config, group.device), fingerprint(images)
-        checkpoint = run / "state.pt"
-        if checkpoint.exists():
-            load_state(state, config, data, checkpoint)
-        if state.images >= config.kimg * 1000:
-            return state
-        recorder = _Recorder(images, config, run, report, features) if group.rank == 0 else None
-        began, seconds, first_image = time.monotonic(), state.seconds, state.images
-        for whole in batches(images, config.batch, config.seed, state.step):
-            parts = torch.split(whole, pass_size)
-            mine = range(group.rank, len(parts), group.size)
-            batch = Batch(real=[parts[i].to(group.device) for i in mine], numbers=mine, passes=len(parts))
-            _step(state, batch, config, group)
-            elapsed = time.monotonic() - began
-            state.seconds = seconds + elapsed
-            complete = state.images >= config.kimg * 1000
-            interrupted = group.any(asked_to_stop())
-            out_of_time = group.any(elapsed >= config.minutes * 60)
-            row_due = complete or _crossed(state.images, config.batch, config.snapshot_kimg)
-            if recorder and row_due:
-                recorder.row(state, (state.images - first_image) / elapsed)
-            if row_due:
-                state.row_sums.zero_()
-                state.steps_since_row = 0
-            if recorder and (row_due or interrupted or out_of_time):
-                save_state(state, config, data, checkpoint)
-                write_curves(state.rows, run / "log.csv")
-            if complete or interrupted or out_of_time:
-                group.wait()  # torchrun ends all processes when one has failed: not before the file is written
-                break
+        if (run / CHECKPOINT).exists():
+            load_state(state, config, data, run / CHECKPOINT)
+        if state.images < config.kimg * 1000:
+            recorder = _Recorder(images, data, config, run, report, features) if group.rank == 0 else None
+            _loop(images, state, config, group, asked_to_stop, recorder)
+    return state
+
+
+def _loop(
+    images: Float32,
+    state: State,
+    config: TrainConfig,
+    group: Group,
+    asked_to_stop: Callable[[], bool],
+    recorder: _Recorder | None,
+) -> None:
+    """Steps until all images were shown, the time is up or somebody asked to stop (E403)."""
+    began, seconds, first_image = time.monotonic(), state.seconds, state.images
+    for whole in batches(images, config.batch, config.seed, state.step):
+        parts = torch.split(whole, config.pass_size(group.size))
+        mine = range(group.rank, len(parts), group.size)
+        batch = Batch(real=[parts[i].to(group.device) for i in mine], numbers=mine, passes=len(parts))
+        _step(state, batch, config, group)
+        elapsed = time.monotonic() - began
+        state.seconds = seconds + elapsed
+        complete = state.images >= config.kimg * 1000
+        interrupted = group.any(asked_to_stop())
+        last = complete or interrupted or group.any(elapsed >= config.minutes * 60)
+        row_due = complete or _crossed(state.images, config.batch, config.snapshot_kimg)
+        if recorder and row_due:
+            recorder.row(state, (state.images - first_image) / elapsed)
+        if row_due:
+            state.row_sums.zero_()
+            state.steps_since_row = 0
+        if recorder and (row_due or last):
+            recorder.save(state)
+        if last:
+            group.wait()  # torchrun ends all processes when one has failed: not before the file is written
+            break
     if interrupted and not complete:
         raise AnomapError(
             "E403",
             f"training was interrupted after {state.images / 1000:.1f} thousand images; the checkpoint is saved",
             "Give the same command again to go on.",
         )
-    return state
 
 
 def chosen(state: State, config: TrainConfig, run: Path) -> State:
@@ -151,15 +165,19 @@ def _crossed(images: int, batch: int, kimg: float) -> bool:
 
 
 class _Recorder:
-    """What process 0 writes at a row: figures, samples, the best networks so far."""
+    """What process 0 writes: at a row figures, samples and the best networks so far; and the checkpoint."""
 
     def __init__(
-        self, images: Float32, config: TrainConfig, run: Path, report: Report, features: Features | None
+        self, images: Float32, data: str, config: TrainConfig, run: Path, report: Report, features: Features | None
     ) -> None:
-        run.mkdir(parents=True, exist_ok=True)
         (run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str) + "\n")
-        self.config, self.run, self.report = config, run, report
+        self.data, self.config, self.run, self.report = data, config, run, report
         self.meter = FrechetMeter.of(images, features) if config.frechet_kimg else None
+
+    def save(self, state: State) -> None:
+        """Write the checkpoint, then the curves from it."""
+        save_state(state, self.config, self.data, self.run / CHECKPOINT)
+        write_curves(state.rows, self.run / "log.csv")
 
     def row(self, state: State, rate: float) -> None:
         """Append a row to ``state.rows``, draw samples, keep the networks when they are the best."""

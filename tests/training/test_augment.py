@@ -45,7 +45,7 @@ def test_probability_follows_the_discriminator(sign: float, before: float, after
 
 
 def jacobians(config: AugmentConfig, count: int = 1000) -> torch.Tensor:
-    """``[count, 2, 2]``: where one step along the rows and columns of the result leads in the image, near the centre."""
+    """``[count, 2, 2]``: where one step along rows and columns of the result leads in the image, at its centre."""
     coordinates = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     gradients = []
     for ramp in coordinates:  # the same draws for both: a picture of the rows, and one of the columns

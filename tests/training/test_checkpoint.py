@@ -7,7 +7,7 @@ import torch
 
 from anomap.errors import AnomapError, ExitStatus
 from anomap.training import checkpoint
-from anomap.training.checkpoint import fingerprint, load_state, new_state, save_state
+from anomap.training.checkpoint import fingerprint, load_state, locked, new_state, save_state
 from anomap.training.config import TrainConfig
 from tests.toy import TOY
 
@@ -67,6 +67,16 @@ def test_an_interrupted_save_keeps_the_old_file(saved: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="disk full"):
         save_state(new_state(CONFIG), CONFIG, "data", saved)
     assert saved.read_bytes() == before
+
+
+def test_one_process_at_a_time_may_train_in_a_folder(tmp_path: Path) -> None:
+    with locked(tmp_path / "run"):
+        with pytest.raises(AnomapError, match="E314"), locked(tmp_path / "run"):
+            pass
+        with locked(tmp_path / "other"):
+            pass
+    with locked(tmp_path / "run"):
+        pass
 
 
 def test_the_fingerprint_sees_one_pixel_and_the_order() -> None:

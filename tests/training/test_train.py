@@ -93,7 +93,7 @@ def test_a_run_leaves_curves_samples_and_checkpoints(whole: State, tmp_path: Pat
     with Image.open(tmp_path / "whole" / "samples.png") as sheet:
         assert sheet.size == (2 * (8 * 34 + 2), 2 * (4 * 34 + 2))
     names = {path.name for path in (tmp_path / "whole").iterdir()}
-    assert names == {"config.json", "log.csv", "samples.png", "state.pt", "best.pt"}
+    assert names == {".lock", "config.json", "log.csv", "samples.png", "state.pt", "best.pt"}
     assert whole.augment_p > 0
     assert whole.path_mean > 0
 
@@ -167,7 +167,7 @@ def test_the_best_networks_can_be_chosen(whole: State, images: np.ndarray, tmp_p
 
 
 def test_training_moves_the_generator_towards_the_images(images: np.ndarray, tmp_path: Path) -> None:
-    config = TrainConfig(network=TOY, kimg=4.0, batch=8, snapshot_kimg=4.0, ema_kimg=0.5, frechet_samples=64)
+    config = TrainConfig(network=TOY, kimg=2.0, batch=8, snapshot_kimg=2.0, ema_kimg=0.5, frechet_samples=64)
     before = sample(new_state(config).average, 64)
     after = sample(train(images, config, tmp_path / "run", quiet).average, 64)
     mean = images.mean(axis=0)
