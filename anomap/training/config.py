@@ -121,7 +121,7 @@ PRESETS: dict[PresetName, Preset] = {
         about="256 pixels, compact networks, one GPU or more",
         training=_gpu(256, 512, kimg=2000.0, ema_kimg=10.0, batch_per_pass=16),
     ),
-    "paper-512": Preset(  # Woodland et al. 2025; they also mirrored the images, and started from faces
+    "paper-512": Preset(  # Woodland et al. 2025; docs/training.md says what differs
         about="512 pixels as published (configuration F, 25,000 kimg), eight GPUs",
         training=TrainConfig(
             network=NetworkConfig(),
