@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -274,12 +275,27 @@ def _parse(words: list[str]) -> Any:
 
 
 def _train_command(words: list[str]) -> Any:
-    """The real command when it is wanted, else a stand-in with its summary: training imports torch."""
+    """The real command when it is wanted, else a stand-in with its summary: training imports torch.
+
+    The preset sets the defaults of the other options, so it is looked for first.
+    """
     if words[:1] != ["train"]:
         return _TrainSummary
+    from anomap.training.config import PRESETS
     from anomap.training.recipe import Recipe
 
-    return Recipe
+    given = dict(pairwise(words)) | dict(w.split("=", 1) for w in words if "=" in w)
+    name: Any = given.get("--preset")
+    name = name if name in PRESETS else "cpu-64"  # tyro refuses an unknown one
+    missing: Any = tyro.MISSING
+    defaults = Recipe(data=missing, name=missing, preset=name, training=PRESETS[name].training)
+
+    def command(recipe: Any = defaults) -> Any:
+        return recipe
+
+    command.__doc__ = _TrainSummary.__doc__
+    command.__annotations__["recipe"] = Annotated[Recipe, arg(name="")]
+    return command
 
 
 @dataclass(frozen=True)
@@ -295,7 +311,8 @@ class _Train:
         from anomap.training.recipe import run
 
         info = run(self.recipe, _figures)
-        print_line(f"bundle {info.name} {info.version}, sha256 {info.sha256[:12]}")
+        if info is not None:
+            print_line(f"bundle {info.name} {info.version}, sha256 {info.sha256[:12]}")
         return ExitStatus.OK
 
 

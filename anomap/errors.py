@@ -73,6 +73,13 @@ CODES: dict[str, ErrorKind] = {
     "E303": ErrorKind("site cohort does not fit model or settings", _FAIL, "Calibrate again: `anomap calibrate`."),
     "E304": ErrorKind("weight file refused", _FAIL, "Get the file from its authors again; nothing of it was run."),
     "E305": ErrorKind("network architecture not supported", _FAIL, "See docs/models.md for what can be imported."),
+    "E310": ErrorKind("training checkpoint damaged", _FAIL, "Restore state.pt, or train in a new run folder."),
+    "E311": ErrorKind(
+        "training run of other settings or images", _USE, "Give the run's own settings, or another --name or --runs."
+    ),
+    "E312": ErrorKind("training diverged", _FAIL, "Lower --training.learning-rate, or pass --training.bf16 off."),
+    "E313": ErrorKind("feature network unusable", _USE, "See docs/training.md for what the file must do."),
+    "E314": ErrorKind("run folder in use", _USE, "Wait for the other training to end, or give another --name."),
     # E4xx: resources
     "E400": ErrorKind("out of memory", _FAIL, "Lower --batch-size or use --device cpu."),
     "E401": ErrorKind("device not available", _FAIL, "Use --device auto or cpu."),

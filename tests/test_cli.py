@@ -150,6 +150,22 @@ def test_train_takes_its_options_from_the_recipe(capsys):
     assert "--data" in capsys.readouterr().out
 
 
+def test_a_preset_sets_the_defaults_of_training_and_single_settings_override_it():
+    words = ["train", "--data", "images", "--name", "mine", "--preset", "gpu-256", "--training.network.w-dim", "64"]
+    recipe = cli._parse(words).recipe
+    assert recipe.preset == "gpu-256"
+    assert recipe.training.network.resolution == 256
+    assert recipe.training.network.w_dim == 64
+    assert cli._parse([*words[:5], "--preset=gpu-128"]).recipe.training.network.resolution == 128
+    assert cli._parse(words[:5]).recipe.training.network.resolution == 64
+
+
+def test_an_unknown_preset_is_wrong_usage():
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "--data", "images", "--name", "mine", "--preset", "gpu-1"])
+    assert end.value.code == 2
+
+
 @pytest.mark.parametrize("words", [[], ["nonsense"], ["analyze"], ["analyze", "a", "b", "--preset", "slow"]])
 def test_wrong_usage_ends_with_two(words):
     with pytest.raises(SystemExit) as end:

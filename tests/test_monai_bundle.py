@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from anomap.bundle import METADATA, WEIGHTS, load_bundle, read_info
 from anomap.networks.stylegan2 import NetworkConfig
+from anomap.training.config import TrainConfig
 from anomap.training.foreign import Foreign, import_pickle
 from anomap.training.recipe import MONAI_SCHEMA, Recipe, inference_config, monai_metadata
-from anomap.training.train import TrainConfig
 from tests.toy import TOY
 from tests.weights.published import Shape, dump, snapshot
 

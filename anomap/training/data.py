@@ -5,16 +5,19 @@ Two layouts are read:
 * a folder with ``manifest.csv`` (columns ``file, split, category, patient``): 8-bit pictures (PNG, WebP) for
   radiographs; ``.npz`` archives with ``hu`` ``(K, R, C)`` int16 and the columns ``index, pixel_spacing_mm`` for CT
   (slices without spacing are left out);
-* a folder of DICOM files, all of which count as normal.
+* a folder of DICOM files with one folder a patient, all of which count as normal; one patient in `HELD_OUT` is kept
+  out of training, for the reference cohort.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -22,6 +25,9 @@ from PIL import Image
 from anomap.errors import AnomapError
 from anomap.preprocessing import prepare
 from anomap.types import Float32, ImageSeries, Prepared, PreprocessSpec
+
+COLUMNS = {"file", "split", "category", "patient"}
+HELD_OUT = 5  # of so many patients in a DICOM folder one is "val"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,47 +96,91 @@ def series_from_hu(hu: np.ndarray, spacing_mm: float, name: str) -> ImageSeries:
 def _manifest_series(root: Path, rows: list[dict[str, str]]) -> Iterator[tuple[ImageSeries, Label]]:
     for file, group in groupby(sorted(rows, key=lambda row: row["file"]), key=lambda row: row["file"]):
         members = list(group)
-        hu = np.load(root / file)["hu"] if file.endswith(".npz") else None
+        try:
+            hu = np.load(root / file)["hu"] if file.endswith(".npz") else None
+            picture = np.asarray(Image.open(root / file).convert("L")) if hu is None else None
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            lines = ", ".join(row["line"] for row in members[:3])
+            raise AnomapError("E102", f"the file of manifest.csv, line {lines}, is missing or can't be read") from error
         for row in members:
             name = f"{file}#{row['index']}" if hu is not None else file
             source = row.get("dataset") or row.get("collection", "")
             label = Label(name=name, patient=row["patient"], category=row["category"], source=source)
-            if hu is None:
-                yield series_from_picture(np.asarray(Image.open(root / file).convert("L")), name), label
-            elif row["pixel_spacing_mm"]:  # without it a slice has no size, and no place on the model's grid
+            if picture is not None:
+                yield series_from_picture(picture, name), label
+            elif hu is not None and row["pixel_spacing_mm"]:  # without it a slice has no size, and no place on the grid
                 yield series_from_hu(hu[int(row["index"])], float(row["pixel_spacing_mm"]), name), label
 
 
-def _dicom_series(root: Path) -> Iterator[tuple[ImageSeries, Label]]:
+def _dicom_series(root: Path, split: str) -> Iterator[tuple[ImageSeries, Label]]:
     from anomap.dicom.read import ReadConfig, read_study
 
-    # Several patients belong into a training set; each is read on its own.
-    for folder in sorted({path.parent for path in root.rglob("*") if path.is_file()}):
-        for series in read_study(folder, ReadConfig(allow_gaps=True)).series:
-            yield series, Label(name=series.frame_ids[0], patient=folder.name, category="normal", source="DICOM")
+    folders = sorted({path.parent for path in root.rglob("*") if path.is_file()})
+    chosen = patients_of(sorted({_patient(root, folder) for folder in folders}), split)
+    # Several patients belong into a training set; each folder is read on its own.
+    for folder in folders:
+        patient = _patient(root, folder)
+        if patient in chosen:
+            for series in read_study(folder, ReadConfig(allow_gaps=True)).series:
+                label = Label(name=series.frame_ids[0], patient=chosen[patient], category="normal", source="DICOM")
+                yield series, label
+
+
+def _patient(root: Path, folder: Path) -> str:
+    return (*folder.relative_to(root).parts, "")[0]
+
+
+def patients_of(folders: Sequence[str], split: str) -> dict[str, str]:
+    """The patients of a split with the labels that stand for them: folder names may be names of people.
+
+    Args:
+        folders: One name a patient.
+        split: "val" gives one in `HELD_OUT`, "train" the others. Hashes of the names decide which, so that the
+            choice neither follows the alphabet nor changes from call to call.
+
+    Raises:
+        AnomapError: E100 when there is only one patient: nobody could be held out.
+    """
+    if len(folders) == 1:
+        raise AnomapError(
+            "E100",
+            "the DICOM folder holds one patient, and training needs others to hold out",
+            "Give a folder with one folder a patient, or a manifest.csv.",
+        )
+    order = sorted(folders, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
+    labels = {name: f"p{number:05d}" for number, name in enumerate(order)}
+    count = -(-len(order) // HELD_OUT)
+    return {name: labels[name] for name in (order[:count] if split == "val" else order[count:])}
+
+
+def _manifest_rows(manifest: Path, split: str, category: str | None) -> list[dict[str, str]]:
+    with manifest.open(newline="") as file:
+        reader = csv.DictReader(file)
+        lacking = COLUMNS - set(reader.fieldnames or ())
+        if lacking:
+            raise AnomapError("E100", f"manifest.csv lacks the columns {', '.join(sorted(lacking))}", "Add them.")
+        rows = [{**row, "line": str(number)} for number, row in enumerate(reader, start=2)]
+    return [row for row in rows if row["split"] == split and category in (None, row["category"])]
 
 
 def load_images(root: Path, spec: PreprocessSpec, split: str, category: str | None = None) -> ImageSet:
     """Read and prepare all images of a split.
 
     Args:
-        root: Folder with ``manifest.csv``, or of DICOM files (one folder a patient; `split` is then ignored).
+        root: Folder with ``manifest.csv``, or of DICOM files (one folder a patient).
         spec: Preprocessing.
         split: "train", "val" or "test".
         category: Only this category; all when None.
 
     Raises:
-        AnomapError: E100 when nothing fits; as `anomap.preprocessing.prepare` for unusable images.
+        AnomapError: E100 when nothing fits, a column is missing or there is one patient only; E102 for a file that
+            can't be read; as `anomap.preprocessing.prepare` for unusable images.
     """
     manifest = root / "manifest.csv"
     if manifest.is_file():
-        with manifest.open(newline="") as file:
-            rows = [
-                row for row in csv.DictReader(file) if row["split"] == split and category in (None, row["category"])
-            ]
-        pairs = _manifest_series(root, rows)
+        pairs = _manifest_series(root, _manifest_rows(manifest, split, category))
     else:
-        pairs = _dicom_series(root)
+        pairs = _dicom_series(root, split)
     labelled = [(prepare(series, spec), label) for series, label in pairs]
     if not labelled:
         raise AnomapError("E100", f"no {split!r} images found for training")

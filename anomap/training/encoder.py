@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from anomap.networks.stylegan2 import Discriminator, Generator
 from anomap.projection import measure_w
 from anomap.projection.losses import distance, pyramid_features
 from anomap.training.augment import AugmentConfig, augment
-from anomap.training.train import batches
+from anomap.training.config import has_bf16_units
+from anomap.training.order import batches
 from anomap.types import Float32
 
 
@@ -29,7 +31,7 @@ class EncoderConfig:
     real_weight: float = 1.0  # weight of the picture loss on real images
     augment_p: float = 0.3  # of real images; shifts and contrast the encoder should survive
     seed: int = 0
-    bf16: bool = True
+    bf16: Literal["auto", "on", "off"] = "auto"  # as in TrainConfig
 
 
 def train_encoder(
@@ -58,10 +60,10 @@ def train_encoder(
         tower = {k: v for k, v in discriminator.state_dict().items() if not k.startswith("b4.")}
         encoder.load_state_dict(tower, strict=False)
     encoder.w_avg.copy_(cloud.mean)
-    dtype = torch.bfloat16 if config.bf16 else torch.float32
-    if config.bf16:
-        for network in (encoder, generator):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    bf16 = has_bf16_units("cpu") if config.bf16 == "auto" else config.bf16 == "on"
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    for network in (encoder, generator):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     steps = int(config.kimg * 1000 / config.batch)
     everywhere = torch.ones(1, dtype=torch.bool)

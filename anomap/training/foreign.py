@@ -27,10 +27,11 @@ from anomap.networks.ops import Conv2d
 from anomap.networks.stylegan2 import Discriminator, Generator, NetworkConfig, SynthesisLayer, ToRGB
 from anomap.output import STAGING_PREFIX, writing
 from anomap.projection import measure_w
+from anomap.training.config import TrainConfig
 from anomap.training.encoder import EncoderConfig, train_encoder
-from anomap.training.recipe import Recipe, Report, inference_config, monai_metadata, sample
+from anomap.training.recipe import Recipe, Report, inference_config, monai_metadata
 from anomap.training.sheet import contact_sheet
-from anomap.training.train import TrainConfig
+from anomap.training.train import sample
 from anomap.types import Float32
 from anomap.weights.architecture import (
     clamp_limit,

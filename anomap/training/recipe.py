@@ -1,34 +1,36 @@
 """From a folder of normal images to a bundle: train, encode, package, measure the cohort.
 
 The same command resumes an interrupted run: the generator goes on from its checkpoint. Every other stage takes
-minutes and is done anew.
+minutes and is done anew. Under torchrun all processes train, and process 0 does the rest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from anomap import NOT_A_DIAGNOSIS, __version__
 from anomap.bundle import WEIGHTS, BundleInfo, load_bundle, write_bundle, write_cohort
 from anomap.evaluation.cohort import measure_cohort
-from anomap.evaluation.frechet import FrechetReport, frechet_report
+from anomap.evaluation.frechet import FrechetReport, TorchScriptFeatures, frechet_report
 from anomap.networks.stylegan2 import Generator
 from anomap.projection import measure_w
 from anomap.projection.schedule import FAST
+from anomap.training.config import PresetName, TrainConfig
 from anomap.training.data import load_images
 from anomap.training.encoder import EncoderConfig, train_encoder
 from anomap.training.sheet import contact_sheet
-from anomap.training.train import TrainConfig, train
+from anomap.training.train import chosen, sample, train
 from anomap.types import Float32, PreprocessSpec
 
 # Where MONAI keeps the schema of metadata.json; `monai.bundle verify_metadata` fetches it, anomap never does.
@@ -52,6 +54,8 @@ class Recipe:
     population: str = "not described"  # one sentence on the training images, for the model card
     fit: Literal["pad", "squeeze", "body"] = "pad"  # how a frame meets the square (see PreprocessSpec)
     window: int = 0  # side of the scored windows in model pixels; 0: a sixteenth of the side
+    features: Path | None = None  # TorchScript feature network for the Fréchet distance (see docs/training.md)
+    preset: PresetName = "cpu-64"  # defaults of all --training settings: cpu-64, gpu-128, gpu-256, paper-512
     training: TrainConfig = field(default_factory=TrainConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
@@ -66,7 +70,7 @@ class Recipe:
         )
 
 
-def run(recipe: Recipe, report: Report = print) -> BundleInfo:
+def run(recipe: Recipe, report: Report = print) -> BundleInfo | None:
     """Train and package.
 
     Args:
@@ -74,14 +78,19 @@ def run(recipe: Recipe, report: Report = print) -> BundleInfo:
         report: Receives figures as stages go on.
 
     Returns:
-        The finished bundle.
+        The finished bundle; None in all processes of torchrun but the first.
 
     Raises:
-        AnomapError: E100 when there are no images; E302 when settings don't fit each other.
+        AnomapError: E100 when there are no images; E302 when settings don't fit each other; and as
+            `anomap.training.train.train`.
     """
     images = load_images(recipe.data, recipe.spec, "train", "normal").images
-    state = train(images, recipe.training, recipe.runs / recipe.name, report)
-    return package(recipe, images, state.average, state.discriminator, state.images, report)
+    features = TorchScriptFeatures(recipe.features, recipe.training.device) if recipe.features else None
+    folder = recipe.runs / recipe.name
+    state = chosen(train(images, recipe.training, folder, report, features), recipe.training, folder)
+    if os.environ.get("RANK", "0") != "0":
+        return None
+    return package(recipe, images, state.average.cpu(), state.discriminator.cpu(), state.images, report)
 
 
 def package(
@@ -96,7 +105,12 @@ def package(
     generator.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     encoder = train_encoder(images, generator, discriminator, recipe.encoder, report)  # type: ignore[arg-type]
     folder = recipe.models / recipe.name
-    distances = frechet_report(images, sample(generator, max(len(images), 1000)))
+    fakes = sample(generator, max(min(len(images), 10_000), 1000))
+    facts = training_facts(recipe, len(images), images_seen, frechet_report(images, fakes))
+    if recipe.features:
+        by_file = frechet_report(images, fakes, features=TorchScriptFeatures(recipe.features))
+        digest = hashlib.sha256(recipe.features.read_bytes()).hexdigest()
+        facts["frechet_file"] = {"sha256": digest, **_rounded(by_file)}
     info = write_bundle(
         folder,
         metadata=monai_metadata(recipe),
@@ -106,7 +120,7 @@ def package(
             "population": recipe.population,
             "window": recipe.window or recipe.spec.size // 16,
             "levels": 256,
-            "training": training_facts(recipe, len(images), images_seen, distances),
+            "training": facts,
         },
         spec=recipe.spec,
         generator=generator,
@@ -129,29 +143,24 @@ def refresh_cohort(folder: Path, data: Path) -> None:
     write_cohort(bundle.info, measure_cohort(bundle, normal, FAST))
 
 
-@torch.no_grad()
-def sample(generator: Generator, count: int, seed: int = 7) -> Float32:
-    """``(count, C, r, r)`` pictures of random latents, clipped to [-1, 1]."""
-    z = np.random.default_rng(seed).standard_normal((count, generator.config.z_dim))
-    parts = [generator(part, noise="const") for part in torch.split(torch.from_numpy(z).float(), 128)]
-    images: Float32 = torch.cat(parts).clamp(-1, 1).numpy()
-    return images
-
-
 def training_facts(recipe: Recipe, count: int, seen: int, distances: FrechetReport) -> dict[str, Any]:
     """What the model card says of the training, as JSON values without paths."""
-    settings = asdict(replace(recipe, data=Path(), models=Path(), runs=Path()))
-    for name in ("data", "models", "runs", "population"):
+    settings = asdict(recipe)
+    for name in ("data", "models", "runs", "features", "population"):
         settings.pop(name)
     settings["training"]["minutes"] = None  # how one call was cut short says nothing of the model
     return {
         "images": count,
         "kimg": round(seen / 1000, 1),
         "settings": json.loads(json.dumps(settings, default=str)),
-        "frechet_pca": {name: round(value, 3) for name, value in asdict(distances).items()},
+        "frechet_pca": _rounded(distances),
         "software": f"anomap {__version__}",
         "machine": f"{platform.machine()}, {recipe.training.threads or torch.get_num_threads()} CPU threads",
     }
+
+
+def _rounded(distances: FrechetReport) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in asdict(distances).items()}
 
 
 def monai_metadata(recipe: Recipe) -> dict[str, Any]:

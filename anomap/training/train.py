@@ -1,293 +1,221 @@
-"""Train a generator: one readable file, the way one reads the papers.
+"""The training loop. The steps are in `steps`, the settings in `config`, what is saved in `checkpoint`.
 
-Non-saturating loss (Goodfellow 2014), lazy R1 (Mescheder 2018; Karras 2020 section 3.1), optional path length
-penalty (Karras 2020 section 3.2), exponential moving average of the generator, style mixing, adaptive
-augmentation. A run is a folder: ``config.json``, ``log.csv``, ``samples.png``, ``state.pt``; starting again in
-the same folder resumes. The data never enter the folder.
+A run is a folder: ``config.json``, ``log.csv``, ``samples.png``, ``state.pt``, ``best.pt``; starting again in the
+same folder resumes. The data never enter the folder.
 """
 
 from __future__ import annotations
 
-import copy
-import csv
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from anomap.networks.stylegan2 import Discriminator, Generator, NetworkConfig
-from anomap.training.augment import AugmentConfig, adapt, augment
+from anomap.errors import AnomapError
+from anomap.evaluation.frechet import Features, FrechetMeter
+from anomap.networks.stylegan2 import Generator
+from anomap.training.augment import adapt
+from anomap.training.checkpoint import (
+    State,
+    fingerprint,
+    load_state,
+    locked,
+    new_state,
+    read_durable,
+    save_state,
+    write_durably,
+)
+from anomap.training.config import TrainConfig
+from anomap.training.curves import is_best, write_curves
+from anomap.training.interrupt import stop_requests
+from anomap.training.order import batches
+from anomap.training.parallel import Group, process_group
 from anomap.training.sheet import contact_sheet
+from anomap.training.steps import (
+    Batch,
+    discriminator_step,
+    generator_step,
+    path_length_step,
+    r1_step,
+    update_average,
+)
 from anomap.types import Float32
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """How long and how. The defaults train a useful 64-pixel model in one to two hours on one CPU core."""
-
-    network: NetworkConfig = field(
-        default_factory=lambda: NetworkConfig(
-            resolution=64, z_dim=128, w_dim=128, mapping_layers=4, channel_base=1024, channel_max=128
-        )
-    )
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    kimg: float = 300.0  # thousands of real images shown in all
-    batch: int = 32
-    learning_rate: float = 0.0025  # Adam, both networks
-    r1_gamma: float = 0.1  # gradient penalty on real images; small pictures need little
-    r1_interval: int = 16  # every so many steps, with so much more weight
-    path_length_weight: float = 0.0  # 2 as published; off, because it costs a fifth of the time on a CPU
-    path_length_interval: int = 4
-    ema_kimg: float = 5.0  # half-life of the average of the generator's weights
-    ema_rampup: float = 0.05  # ... but no longer than this share of the images seen
-    style_mixing: float = 0.5  # probability of two latents for one picture
-    bf16: bool = True  # convolutions in bfloat16; losses and penalties in float32
-    seed: int = 0
-    threads: int = 0  # CPU threads, 0 = torch's choice
-    minutes: float = math.inf  # stop after so much time in this call (resume by calling again)
-    snapshot_kimg: float = 10.0  # save and draw samples this often
-    device: str = "cpu"
+Report = Callable[[dict[str, float]], None]
+CHECKPOINT = "state.pt"
 
 
-@dataclass(slots=True)
-class State:
-    """What a checkpoint holds: networks, optimisers, counters."""
-
-    generator: Generator
-    discriminator: Discriminator
-    average: Generator
-    optimiser_g: torch.optim.Adam
-    optimiser_d: torch.optim.Adam
-    images: int = 0
-    augment_p: float = 0.0
-    path_mean: float = 0.0
-
-
-def new_state(config: TrainConfig) -> State:
-    """Fresh networks and optimisers.
-
-    Lazy regularisation runs the penalty every k-th step; learning rate and betas are corrected by
-    k / (k + 1) so that the average step stays the same (Karras 2020, appendix B).
-    """
-    torch.manual_seed(config.seed)
-    layout = torch.channels_last if config.bf16 else torch.contiguous_format
-    generator = Generator(config.network).to(config.device, memory_format=layout)  # type: ignore[call-overload]
-    discriminator = Discriminator(config.network).to(config.device, memory_format=layout)  # type: ignore[call-overload]
-    average = copy.deepcopy(generator).eval().requires_grad_(False)
-
-    def adam(parameters: Iterator[torch.nn.Parameter], interval: int) -> torch.optim.Adam:
-        share = interval / (interval + 1)
-        return torch.optim.Adam(parameters, lr=config.learning_rate * share, betas=(0.0, 0.99**share), eps=1e-8)
-
-    lazy_g = config.path_length_interval if config.path_length_weight else 10**9
-    return State(
-        generator,
-        discriminator,
-        average,
-        adam(generator.parameters(), lazy_g),
-        adam(discriminator.parameters(), config.r1_interval),
-    )
-
-
-def save_state(state: State, path: Path) -> None:
-    """Write a checkpoint by rename: an interrupted save leaves the old one."""
-    parts = {
-        name: getattr(state, name).state_dict()
-        for name in ("generator", "discriminator", "average", "optimiser_g", "optimiser_d")
-    }
-    counters = {"images": state.images, "augment_p": state.augment_p, "path_mean": state.path_mean}
-    temporary = path.with_suffix(".tmp")
-    torch.save({**parts, **counters, "rng": torch.get_rng_state()}, temporary)
-    temporary.replace(path)
-
-
-def load_state(state: State, path: Path) -> None:
-    """Read a checkpoint made by `save_state` into `state`, the random state included."""
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    for name in ("generator", "discriminator", "average", "optimiser_g", "optimiser_d"):
-        getattr(state, name).load_state_dict(saved[name])
-    state.images, state.augment_p, state.path_mean = saved["images"], saved["augment_p"], saved["path_mean"]
-    torch.set_rng_state(saved["rng"])
-
-
-def _styles(generator: Generator, n: int, config: TrainConfig) -> Tensor:
-    """``[N, L, D]`` styles of random latents, some mixed of two (StyleGAN, section 3.1)."""
-    layers, z_dim = config.network.style_layers, config.network.z_dim
-    w: Tensor = generator.mapping(torch.randn(n, z_dim, device=config.device))
-    with torch.no_grad():
-        generator.mapping.w_avg.lerp_(w.detach().mean(dim=0), 0.005)
-    ws = w[:, None].repeat(1, layers, 1)
-    if torch.rand([]) < config.style_mixing:
-        cut = int(torch.randint(1, layers, []))
-        ws[:, cut:] = generator.mapping(torch.randn(n, z_dim, device=config.device))[:, None]
-    return ws
-
-
-def generator_step(state: State, config: TrainConfig, dtype: torch.dtype) -> float:
-    """One non-saturating step of G; returns its loss."""
-    state.discriminator.requires_grad_(False)
-    fakes = state.generator.synthesis(_styles(state.generator, config.batch, config), "random", dtype)
-    logits = state.discriminator(augment(fakes, state.augment_p, config.augment), dtype)
-    loss = F.softplus(-logits).mean()
-    state.optimiser_g.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    state.optimiser_g.step()
-    state.discriminator.requires_grad_(True)
-    return loss.item()
-
-
-def path_length_step(state: State, config: TrainConfig) -> None:
-    """Keep the length of image changes per change of w constant (Karras 2020, equation 4)."""
-    ws = _styles(state.generator, max(config.batch // 2, 1), config)
-    images = state.generator.synthesis(ws, "random")
-    noise = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
-    (gradient,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
-    lengths = gradient.square().sum(dim=2).mean(dim=1).sqrt()  # [N]
-    state.path_mean += 0.01 * (float(lengths.detach().mean()) - state.path_mean)
-    penalty = (lengths - state.path_mean).square().mean()
-    state.optimiser_g.zero_grad(set_to_none=True)
-    torch.autograd.backward(penalty * config.path_length_weight * config.path_length_interval)
-    state.optimiser_g.step()
-
-
-def discriminator_step(state: State, real: Tensor, config: TrainConfig, dtype: torch.dtype) -> tuple[float, float]:
-    """One step of D on `real` ``[N, C, r, r]``; returns its loss and the mean sign of D(real)."""
-    with torch.no_grad():
-        fakes = state.generator.synthesis(_styles(state.generator, len(real), config), "random", dtype)
-    both = augment(torch.cat([real, fakes]), state.augment_p, config.augment)
-    # Two passes, so that the minibatch statistics never mix real and generated images.
-    on_real = state.discriminator(both[: len(real)], dtype)
-    on_fake = state.discriminator(both[len(real) :], dtype)
-    loss = (F.softplus(-on_real) + F.softplus(on_fake)).mean()
-    state.optimiser_d.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    state.optimiser_d.step()
-    return loss.item(), on_real.detach().sign().mean().item()
-
-
-def r1_step(state: State, real: Tensor, config: TrainConfig) -> float:
-    """Penalise the gradient of D at real images (Mescheder 2018, equation 9), in float32; returns its mean square."""
-    images = augment(real, state.augment_p, config.augment).detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(state.discriminator(images).sum(), images, create_graph=True)
-    penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
-    state.optimiser_d.zero_grad(set_to_none=True)
-    torch.autograd.backward(penalty * (config.r1_gamma / 2 * config.r1_interval))
-    state.optimiser_d.step()
-    return penalty.item()
-
-
-@torch.no_grad()
-def _update_average(state: State, config: TrainConfig) -> None:
-    half_life = min(config.ema_kimg * 1000, max(state.images * config.ema_rampup, 1.0))
-    keep = 0.5 ** (config.batch / half_life)
-    for kept, new in zip(state.average.parameters(), state.generator.parameters(), strict=True):
-        kept.lerp_(new, 1 - keep)
-    for buffer, present in zip(state.average.buffers(), state.generator.buffers(), strict=True):
-        buffer.copy_(present)
-
-
-def batches(images: Float32, batch: int, seed: int, start: int) -> Iterator[Tensor]:
-    """Endless shuffled batches ``[B, C, r, r]``; the first `start` are left out, so a resumed run goes on as it was."""
-    per_epoch = max(len(images) // batch, 1)
-    number = start
-    while True:
-        epoch, position = divmod(number, per_epoch)
-        order = np.random.default_rng([seed, epoch]).permutation(len(images))
-        order = np.resize(order, max(len(order), batch))  # fewer images than a batch holds: repeat them
-        while position < per_epoch:
-            yield torch.from_numpy(images[order[position * batch : (position + 1) * batch]])
-            position, number = position + 1, number + 1
-
-
-@torch.no_grad()
-def draw_samples(state: State, config: TrainConfig, path: Path, rows: int = 4, columns: int = 8) -> None:
-    """Write a sheet of fixed random samples of the averaged generator."""
-    z = torch.from_numpy(np.random.default_rng(1).standard_normal((rows * columns, config.network.z_dim))).float()
-    images = state.average(z.to(config.device), noise="const").clamp(-1, 1).cpu().numpy()
-    contact_sheet(images[:, 0], columns=columns).save(path)
-
-
-def train(images: Float32, config: TrainConfig, run: Path, report: Callable[[dict[str, float]], None] = print) -> State:
+def train(
+    images: Float32, config: TrainConfig, run: Path, report: Report = print, features: Features | None = None
+) -> State:
     """Train on `images` ``(N, C, r, r)`` in [-1, 1]; resume when `run` holds a checkpoint.
+
+    Under torchrun every process calls this with the same images; process 0 writes and reports.
 
     Args:
         images: Prepared training images.
         config: All settings; stored in ``config.json``.
         run: Folder of the run, created when missing.
-        report: Receives one dictionary of figures a snapshot.
+        report: Receives one dictionary of figures a row of the curves.
+        features: Of the Fréchet distance; the principal components of `images` when None.
 
     Returns:
         The final state; `average` is the generator to use.
+
+    Raises:
+        AnomapError: E200 for settings that don't fit each other, E310 and E311 for a checkpoint that is damaged or
+            another run's, E312 when training diverged, E314 when another process trains in `run`, E401 without the
+            device, E403 when it was interrupted; the checkpoint is then saved.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str) + "\n")
-    state = new_state(config)
-    checkpoint = run / "state.pt"
-    if checkpoint.exists():
-        load_state(state, checkpoint)
-        if state.images >= config.kimg * 1000:
-            return state
-    dtype = torch.bfloat16 if config.bf16 else torch.float32
-    source = batches(images, config.batch, config.seed, state.images // config.batch)
-    began, first_image = time.monotonic(), state.images
-    next_snapshot = state.images + config.snapshot_kimg * 1000
-    sums: list[tuple[float, float, float]] = []
-    penalty, step = 0.0, state.images // config.batch
-    for real in source:
-        real = real.to(config.device)
-        loss_g = generator_step(state, config, dtype)
-        if config.path_length_weight and step % config.path_length_interval == 0:
-            path_length_step(state, config)
-        loss_d, sign = discriminator_step(state, real, config, dtype)
-        if step % config.r1_interval == 0:
-            penalty = r1_step(state, real, config)
-        state.images += len(real)
-        step += 1
-        state.augment_p = adapt(state.augment_p, sign, len(real), config.augment)
-        _update_average(state, config)
-        sums.append((loss_g, loss_d, sign))
-        minutes = (time.monotonic() - began) / 60
-        finished = state.images >= config.kimg * 1000 or minutes >= config.minutes
-        if state.images >= next_snapshot or finished:
-            rate = (state.images - first_image) / (60 * minutes)
-            means = np.mean(sums, axis=0)
-            figures = {
-                "kimg": state.images / 1000,
-                "minutes": minutes,
-                "images_per_s": rate,
-                "eta_minutes": max(config.kimg * 1000 - state.images, 0) / rate / 60,
-                "loss_g": float(means[0]),
-                "loss_d": float(means[1]),
-                "sign_real": float(means[2]),
-                "r1": penalty,
-                "augment_p": state.augment_p,
-            }
-            if not all(math.isfinite(v) for v in figures.values()):
-                msg = f"training diverged at {figures['kimg']:.1f} kimg; lower the learning rate or turn bf16 off"
-                raise FloatingPointError(msg)
-            save_state(state, checkpoint)
-            draw_samples(state, config, run / "samples.png")
-            _log(run / "log.csv", figures)
-            report(figures)
-            sums, next_snapshot = [], state.images + config.snapshot_kimg * 1000
-        if finished:
-            break
+    with process_group(config.device) as group, stop_requests() as asked_to_stop, ExitStack() as held:
+        if group.rank == 0:
+            held.enter_context(locked(run))
+        config = replace(config, device=group.device)
+        config.pass_size(group.size)  # refuse what can't be divided before anything is read
+        state, data = new_state(config, group.device), fingerprint(images)
+        if (run / CHECKPOINT).exists():
+            load_state(state, config, data, run / CHECKPOINT)
+        if state.images < config.kimg * 1000:
+            recorder = _Recorder(images, data, config, run, report, features) if group.rank == 0 else None
+            _loop(images, state, config, group, asked_to_stop, recorder)
     return state
 
 
-def _log(path: Path, figures: dict[str, float]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, figures)
-        if new:
-            writer.writeheader()
-        writer.writerow({key: round(value, 4) for key, value in figures.items()})
+def _loop(
+    images: Float32,
+    state: State,
+    config: TrainConfig,
+    group: Group,
+    asked_to_stop: Callable[[], bool],
+    recorder: _Recorder | None,
+) -> None:
+    """Steps until all images were shown, the time is up or somebody asked to stop (E403)."""
+    began, seconds, first_image = time.monotonic(), state.seconds, state.images
+    for whole in batches(images, config.batch, config.seed, state.step):
+        parts = torch.split(whole, config.pass_size(group.size))
+        mine = range(group.rank, len(parts), group.size)
+        batch = Batch(real=[parts[i].to(group.device) for i in mine], numbers=mine, passes=len(parts))
+        _step(state, batch, config, group)
+        elapsed = time.monotonic() - began
+        state.seconds = seconds + elapsed
+        complete = state.images >= config.kimg * 1000
+        interrupted = group.any(asked_to_stop())
+        last = complete or interrupted or group.any(elapsed >= config.minutes * 60)
+        row_due = complete or _crossed(state.images, config.batch, config.snapshot_kimg)
+        if recorder and row_due:
+            recorder.row(state, (state.images - first_image) / elapsed)
+        if row_due:
+            state.row_sums.zero_()
+            state.steps_since_row = 0
+        if recorder and (row_due or last):
+            recorder.save(state)
+        if last:
+            group.wait()  # torchrun ends all processes when one has failed: not before the file is written
+            break
+    if interrupted and not complete:
+        raise AnomapError(
+            "E403",
+            f"training was interrupted after {state.images / 1000:.1f} thousand images; the checkpoint is saved",
+            "Give the same command again to go on.",
+        )
+
+
+def chosen(state: State, config: TrainConfig, run: Path) -> State:
+    """The state to package: the last one, or (``choose="best"``) with the networks of the least Fréchet distance."""
+    path = run / "best.pt"
+    if config.choose == "best" and path.exists():
+        best = read_durable(path)
+        state.average.load_state_dict(best["average"])
+        state.discriminator.load_state_dict(best["discriminator"])
+        state.images = best["images"]
+    return state
+
+
+def _step(state: State, batch: Batch, config: TrainConfig, group: Group) -> None:
+    """One step of everything that is due, and the counters."""
+    loss_g = generator_step(state, batch, config, group)
+    if config.path_length_weight and state.step % config.path_length_interval == 0:
+        path_length_step(state, batch, config, group)
+    losses_d = discriminator_step(state, batch, config, group)
+    if state.step % config.r1_interval == 0:
+        state.r1 = float(r1_step(state, batch, config, group))
+    state.step += 1
+    state.images += config.batch
+    state.steps_since_row += 1
+    state.row_sums += torch.cat([loss_g, losses_d])
+    state.sign_sum += losses_d[1]
+    every = config.augment.adjust_steps
+    if state.step % every == 0:
+        state.augment_p = adapt(state.augment_p, float(state.sign_sum) / every, config.batch * every, config.augment)
+        state.sign_sum.zero_()
+    update_average(state, config)
+
+
+def _crossed(images: int, batch: int, kimg: float) -> bool:
+    """Whether the last batch passed a multiple of `kimg`: rows fall on the same images however often a run stops."""
+    return images // (kimg * 1000) != (images - batch) // (kimg * 1000)
+
+
+class _Recorder:
+    """What process 0 writes: at a row figures, samples and the best networks so far; and the checkpoint."""
+
+    def __init__(
+        self, images: Float32, data: str, config: TrainConfig, run: Path, report: Report, features: Features | None
+    ) -> None:
+        (run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str) + "\n")
+        self.data, self.config, self.run, self.report = data, config, run, report
+        self.meter = FrechetMeter.of(images, features) if config.frechet_kimg else None
+
+    def save(self, state: State) -> None:
+        """Write the checkpoint, then the curves from it."""
+        save_state(state, self.config, self.data, self.run / CHECKPOINT)
+        write_curves(state.rows, self.run / "log.csv")
+
+    def row(self, state: State, rate: float) -> None:
+        """Append a row to ``state.rows``, draw samples, keep the networks when they are the best."""
+        config = self.config
+        loss_g, loss_d, sign = (state.row_sums / state.steps_since_row).tolist()
+        row = {
+            "kimg": state.images / 1000,
+            "minutes": state.seconds / 60,
+            "images_per_s": rate,
+            "eta_minutes": max(config.kimg * 1000 - state.images, 0) / rate / 60,
+            "loss_g": loss_g,
+            "loss_d": loss_d,
+            "sign_real": sign,
+            "r1": state.r1,
+            "augment_p": state.augment_p,
+        }
+        if not all(math.isfinite(value) for value in row.values()):
+            raise AnomapError("E312", f"training diverged at {row['kimg']:.1f} thousand images")
+        due = state.images >= config.kimg * 1000 or _crossed(
+            state.images, round(config.snapshot_kimg * 1000), config.frechet_kimg or math.inf
+        )
+        if self.meter is not None and due:
+            row["frechet"] = self.meter.distance(sample(state.average, config.frechet_samples))
+        state.rows.append(row)
+        if is_best(state.rows):
+            networks = {"average": state.average.state_dict(), "discriminator": state.discriminator.state_dict()}
+            write_durably({**networks, "images": state.images}, self.run / "best.pt")
+        sheet, path = sample(state.average, 32, seed=1)[:, 0], self.run / "samples.png"
+        contact_sheet(sheet, columns=8).save(path.with_name(f".{path.name}"), format="png")
+        path.with_name(f".{path.name}").replace(path)
+        self.report(row)
+
+
+@torch.no_grad()
+def sample(generator: Generator, count: int, seed: int = 7) -> Float32:
+    """``(count, C, r, r)`` pictures of random latents, clipped to [-1, 1]; the same latents for the same seed."""
+    device = generator.mapping.w_avg.device
+    z = torch.from_numpy(np.random.default_rng(seed).standard_normal((count, generator.config.z_dim))).float()
+    parts = [generator(part.to(device), noise="const").clamp(-1, 1).cpu() for part in torch.split(z, 128)]
+    images: Float32 = torch.cat(parts).numpy()
+    return images

@@ -3,10 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from anomap.dicom.phantom import write_radiograph_phantom
 from anomap.errors import AnomapError
-from anomap.training.data import load_images
+from anomap.training.data import load_images, patients_of
 from anomap.types import PreprocessSpec
 
 RADIOGRAPH = PreprocessSpec(kind="radiograph", size=32, fit="squeeze")
@@ -69,3 +72,46 @@ def test_hu_archives_are_read_slice_by_slice(tmp_path: Path) -> None:
     }
     assert grey["a.npz#0"] == pytest.approx((0 - 50) / 175, abs=0.02)
     assert grey["a.npz#1"] == pytest.approx((100 - 50) / 175, abs=0.02)
+
+
+def test_a_manifest_without_a_column_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("file,split\na.png,train\n")
+    with pytest.raises(AnomapError, match=r"E100 manifest\.csv lacks the columns category, patient"):
+        load_images(tmp_path, RADIOGRAPH, "train")
+
+
+@pytest.mark.parametrize("content", [None, b"no picture"])
+def test_an_unreadable_file_is_named_by_its_line_only(pictures: Path, content: bytes | None) -> None:
+    (pictures / "1.png").unlink()
+    if content is not None:
+        (pictures / "1.png").write_bytes(content)
+    with pytest.raises(AnomapError, match="E102") as caught:
+        load_images(pictures, RADIOGRAPH, "train")
+    assert "line 3" in str(caught.value)
+    assert "1.png" not in str(caught.value)
+
+
+def test_dicom_patients_are_held_out_whole_and_lose_their_names(tmp_path: Path) -> None:
+    for name in ("Doe^Jane", "Roe^Rick", "Poe^Edgar"):
+        for study in ("one", "two"):
+            write_radiograph_phantom(tmp_path / name / study)
+    train, val = (load_images(tmp_path, RADIOGRAPH, split) for split in ("train", "val"))
+    assert (len(train.images), len(val.images)) == (4, 2)
+    assert len(set(val.patients)) == 1
+    assert not set(train.patients) & set(val.patients)
+    assert all(label.startswith("p0") for label in train.patients + val.patients)
+
+
+@given(st.sets(st.text(min_size=1), min_size=2, max_size=30))
+def test_every_patient_is_in_one_split(folders: set[str]) -> None:
+    train, val = (patients_of(sorted(folders), split) for split in ("train", "val"))
+    assert train.keys() | val.keys() == folders
+    assert not train.keys() & val.keys()
+    assert len(val) == -(-len(folders) // 5)
+    assert train
+
+
+def test_one_patient_is_not_enough(tmp_path: Path) -> None:
+    write_radiograph_phantom(tmp_path / "one")
+    with pytest.raises(AnomapError, match="E100 the DICOM folder holds one patient"):
+        load_images(tmp_path, RADIOGRAPH, "train")

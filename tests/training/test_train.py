@@ -1,4 +1,11 @@
+"""The loop: what a run leaves, and that stopping it anywhere changes no bit."""
+
 import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,85 +14,198 @@ import pytest
 import torch
 from PIL import Image
 
-from anomap.training.encoder import EncoderConfig, train_encoder
-from anomap.training.train import TrainConfig, batches, new_state, path_length_step, r1_step, train
+from anomap.errors import AnomapError, ExitStatus
+from anomap.training.augment import AugmentConfig
+from anomap.training.checkpoint import State, new_state
+from anomap.training.config import TrainConfig
+from anomap.training.train import chosen, sample, train
 from tests.toy import TOY
 
-CONFIG = TrainConfig(network=TOY, kimg=0.064, batch=8, bf16=False, snapshot_kimg=0.032, r1_interval=4)
-
-
-@pytest.fixture
-def images() -> np.ndarray:
-    rows = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
-    shifts = np.random.default_rng(0).uniform(-0.3, 0.3, (20, 1, 1, 1)).astype(np.float32)
-    return np.clip(np.broadcast_to(rows, (20, 1, 32, 32)) + shifts, -1, 1).astype(np.float32)
+# Nothing divides anything: rows, penalties, p and epochs (20 images) fall on different steps.
+CONFIG = TrainConfig(
+    network=TOY,
+    augment=AugmentConfig(adjust_kimg=0.05, adjust_steps=3),
+    kimg=0.12,
+    batch=8,
+    snapshot_kimg=0.04,
+    frechet_kimg=0.08,
+    frechet_samples=32,
+    r1_interval=4,
+    path_length_weight=2.0,
+)
 
 
 def quiet(figures: dict[str, float]) -> None:
     assert all(np.isfinite(list(figures.values())))
 
 
-def test_a_run_leaves_log_samples_and_a_checkpoint(images: np.ndarray, tmp_path: Path) -> None:
-    state = train(images, CONFIG, tmp_path / "run", quiet)
-    assert state.images == 64
-    with (tmp_path / "run" / "log.csv").open() as file:
-        assert [row["kimg"] for row in csv.DictReader(file)] == ["0.032", "0.064"]
-    with Image.open(tmp_path / "run" / "samples.png") as sheet:
+def tensors(state: State) -> dict[str, torch.Tensor]:
+    """Every tensor of a state by name: networks with their buffers, optimisers, sums."""
+    found = {"row_sums": state.row_sums, "sign_sum": state.sign_sum}
+    for name in ("generator", "discriminator", "average"):
+        found |= {f"{name}.{key}": value for key, value in getattr(state, name).state_dict().items()}
+    for name in ("optimiser_g", "optimiser_d"):
+        for number, entry in getattr(state, name).state_dict()["state"].items():
+            found |= {f"{name}.{number}.{key}": value for key, value in entry.items()}
+    return found
+
+
+def assert_same(a: State, b: State) -> None:
+    ours, theirs = tensors(a), tensors(b)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    for name in ("step", "images", "augment_p", "path_mean", "r1", "steps_since_row"):
+        assert getattr(a, name) == getattr(b, name)
+
+
+def curves(run: Path) -> list[dict[str, str]]:
+    with (run / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in ("minutes", "images_per_s", "eta_minutes")} for row in rows]
+
+
+@pytest.fixture
+def whole(images: np.ndarray, tmp_path: Path) -> State:
+    return train(images, CONFIG, tmp_path / "whole", quiet)
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int, act) -> None:
+    """Let `act` happen within a step, as a signal does."""
+    from anomap.training import train as module
+
+    real, count = module.update_average, 0
+
+    def step(state, config):
+        nonlocal count
+        real(state, config)
+        count += 1
+        if count == steps:
+            act()
+
+    monkeypatch.setattr(module, "update_average", step)
+
+
+def test_a_run_leaves_curves_samples_and_checkpoints(whole: State, tmp_path: Path) -> None:
+    assert whole.images == 120
+    rows = curves(tmp_path / "whole")
+    assert [row["kimg"] for row in rows] == ["0.04", "0.08", "0.12"]
+    assert [bool(row["frechet"]) for row in rows] == [False, True, True]
+    with Image.open(tmp_path / "whole" / "samples.png") as sheet:
         assert sheet.size == (2 * (8 * 34 + 2), 2 * (4 * 34 + 2))
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert names == {".lock", "config.json", "log.csv", "samples.png", "state.pt", "best.pt"}
+    assert whole.augment_p > 0
+    assert whole.path_mean > 0
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(images: np.ndarray, tmp_path: Path) -> None:
-    whole = train(images, CONFIG, tmp_path / "whole", quiet)
-    train(images, replace(CONFIG, kimg=0.032), tmp_path / "parts", quiet)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_signal_saves_at_once_and_changes_no_bit(
+    whole: State, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, number: int
+) -> None:
+    run = tmp_path / "parts"
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, steps, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(AnomapError, match="E403") as caught:
+            train(images, CONFIG, run, quiet)
+    assert caught.value.status is ExitStatus.CANCELLED
+    torch.manual_seed(99)  # another process has other random numbers
+    resumed = train(images, CONFIG, run, quiet)
+    assert resumed.step == 15
+    assert_same(whole, resumed)
+    assert curves(run) == curves(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("steps", [3, 8, 13])
+def test_a_run_killed_between_snapshots_goes_on_from_the_last_and_changes_no_bit(
+    whole: State, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        raise Killed
+
+    run = tmp_path / "parts"
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, steps, die)
+        with pytest.raises(Killed):
+            train(images, CONFIG, run, quiet)
+    assert_same(whole, train(images, CONFIG, run, quiet))
+    assert curves(run) == curves(tmp_path / "whole")
+
+
+def test_a_time_limit_saves_and_the_next_call_goes_on(whole: State, images: np.ndarray, tmp_path: Path) -> None:
+    run = tmp_path / "parts"
+    first = train(images, replace(CONFIG, minutes=0.0), run, quiet)
+    assert first.step == 1
+    assert_same(whole, train(images, CONFIG, run, quiet))
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(whole: State, images: np.ndarray, tmp_path: Path) -> None:
+    train(images, replace(CONFIG, kimg=0.08), tmp_path / "parts", quiet)
     resumed = train(images, CONFIG, tmp_path / "parts", quiet)
-    for a, b in zip(whole.average.parameters(), resumed.average.parameters(), strict=True):
+    assert_same(whole, resumed)
+    assert_same(resumed, train(images, CONFIG, tmp_path / "parts", quiet))  # nothing left to do
+
+
+def test_divergence_is_said_and_keeps_the_last_good_checkpoint(images: np.ndarray, tmp_path: Path) -> None:
+    config = replace(CONFIG, learning_rate=1e30)
+    with pytest.raises(AnomapError, match="E312"):
+        train(images, config, tmp_path / "run", quiet)
+    assert not (tmp_path / "run" / "state.pt").exists()
+
+
+def test_the_best_networks_can_be_chosen(whole: State, images: np.ndarray, tmp_path: Path) -> None:
+    distances = {round(row["kimg"] * 1000): row["frechet"] for row in whole.rows if "frechet" in row}
+    best = min(distances, key=distances.__getitem__)
+    state = chosen(whole, replace(CONFIG, choose="best"), tmp_path / "whole")
+    assert state.images == best
+    shorter = train(images, replace(CONFIG, kimg=best / 1000), tmp_path / "shorter", quiet)
+    for a, b in zip(state.average.parameters(), shorter.average.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert whole.augment_p == resumed.augment_p
 
 
 def test_training_moves_the_generator_towards_the_images(images: np.ndarray, tmp_path: Path) -> None:
-    config = replace(CONFIG, kimg=4.0, snapshot_kimg=4.0, ema_kimg=0.5)
-    before = new_state(config).generator(torch.randn(64, TOY.z_dim)).detach()
-    state = train(images, config, tmp_path / "run", quiet)
-    after = state.average(torch.randn(64, TOY.z_dim)).detach()
-    mean = torch.from_numpy(images).mean(dim=0)
-    assert float((after.mean(dim=0) - mean).square().mean()) < 0.5 * float((before.mean(dim=0) - mean).square().mean())
+    config = TrainConfig(network=TOY, kimg=2.0, batch=8, snapshot_kimg=2.0, ema_kimg=0.5, frechet_samples=64)
+    before = sample(new_state(config).average, 64)
+    after = sample(train(images, config, tmp_path / "run", quiet).average, 64)
+    mean = images.mean(axis=0)
+    assert np.square(after.mean(axis=0) - mean).mean() < 0.5 * np.square(before.mean(axis=0) - mean).mean()
 
 
-def test_batches_visit_every_image_once_an_epoch_and_resume_in_place(images: np.ndarray) -> None:
-    numbered = np.arange(16, dtype=np.float32).reshape(16, 1, 1, 1)
-    source = batches(numbered, 4, seed=0, start=0)
-    drawn = [next(source).flatten().tolist() for _ in range(10)]
-    assert sorted(number for batch in drawn[:4] for number in batch) == list(range(16))
-    later = batches(numbered, 4, seed=0, start=6)
-    assert [next(later).flatten().tolist() for _ in range(4)] == drawn[6:]
+WORKER = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+torch.set_num_threads(1)
+from anomap.training.checkpoint import save_state
+from anomap.training.train import train
+from tests.training.test_train import PARALLEL
+import os
+state = train(np.load(sys.argv[1]), PARALLEL, Path(sys.argv[2]) / "run", lambda figures: None)
+save_state(state, PARALLEL, "", Path(sys.argv[2]) / f"rank{os.environ.get('RANK', '0')}.pt")
+"""
+PARALLEL = replace(CONFIG, batch_per_pass=4, kimg=0.048)
 
 
-def test_fewer_images_than_a_batch_are_repeated() -> None:
-    assert next(batches(np.zeros((3, 1, 4, 4), np.float32), 8, 0, 0)).shape == (8, 1, 4, 4)
-
-
-def test_r1_penalty_is_the_squared_gradient_norm() -> None:
-    state = new_state(CONFIG)
-    real = torch.rand(8, 1, 32, 32)
-    copy = real.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(state.discriminator(copy).sum(), copy)
-    assert r1_step(state, real, CONFIG) == pytest.approx(float(gradient.square().sum(dim=(1, 2, 3)).mean()), rel=1e-4)
-
-
-def test_path_length_penalty_changes_the_generator() -> None:
-    config = replace(CONFIG, path_length_weight=2.0)
-    state = new_state(config)
-    before = [p.detach().clone() for p in state.generator.synthesis.parameters()]
-    path_length_step(state, config)
-    assert state.path_mean > 0
-    assert any(not torch.equal(a, b) for a, b in zip(before, state.generator.synthesis.parameters(), strict=True))
-
-
-def test_the_encoder_learns_to_invert_the_generator(images: np.ndarray) -> None:
-    state = new_state(CONFIG)
-    figures: list[dict[str, float]] = []
-    config = EncoderConfig(kimg=6.4, batch=16, bf16=False)
-    train_encoder(images, state.average, state.discriminator, config, figures.append)
-    assert figures[-1]["w_error"] < 0.9 * figures[0]["w_error"]  # of an untrained generator; guessing stays at 1
-    assert figures[-1]["picture_error"] < figures[0]["picture_error"]
+def test_two_processes_of_torchrun_equal_one_with_the_same_passes(images: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", images)
+    (tmp_path / "worker.py").write_text(WORKER)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "MASTER_PORT": port}
+    environment |= {"MASTER_ADDR": "127.0.0.1"}
+    words = [sys.executable, str(tmp_path / "worker.py"), str(tmp_path / "images.npy"), str(tmp_path)]
+    children = [subprocess.Popen(words, env={**environment, "RANK": str(rank)}) for rank in (0, 1)]
+    assert [child.wait() for child in children] == [0, 0]
+    both = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    alone = train(images, PARALLEL, tmp_path / "alone", quiet)
+    for name in ("generator", "discriminator", "average"):
+        for key, value in both[0][name].items():
+            assert torch.equal(value, both[1][name][key]), f"{name}.{key} differs between processes"
+            torch.testing.assert_close(value, getattr(alone, name).state_dict()[key], rtol=2e-3, atol=2e-3)
+    assert both[0]["augment_p"] == both[1]["augment_p"] == alone.augment_p
+    assert [row["kimg"] for row in curves(tmp_path / "run")] == ["0.04", "0.048"]
