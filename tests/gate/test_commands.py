@@ -159,12 +159,20 @@ def test_a_crash_is_no_pass(normals, toy_models, tmp_path, monkeypatch):
 def test_being_stopped_is_no_pass_even_in_shadow(normals, toy_models, tmp_path, number, status):
     words = ["gate", str(normals / "study00"), "--out", str(tmp_path / "out"), "--models", str(toy_models)]
     command = [sys.executable, "-m", "anomap.cli", *words, "--mode", "shadow", "--json", "--steps", "1000000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background may ignore it
+    )
+    try:
         for line in process.stdout:
             if b'"project"' in line:
                 break
         process.send_signal(number)
-        process.communicate()
+        process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert process.returncode == status
     assert not (tmp_path / "out").exists()
 
