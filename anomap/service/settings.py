@@ -161,8 +161,10 @@ def read_config(path: Path) -> ServiceConfig:
         raise AnomapError("E200", f"the settings can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AnomapError("E200", f"the settings are no valid TOML: {error}") from error
-    config: ServiceConfig = _build(ServiceConfig, content, "settings", path.absolute().parent)
-    return config
+    base = path.absolute().parent
+    config: ServiceConfig = _build(ServiceConfig, content, "settings", base)
+    cohorts = tuple(str(base / cohort) for cohort in config.analysis.cohort)
+    return dataclasses.replace(config, analysis=dataclasses.replace(config.analysis, cohort=cohorts))
 
 
 def _build(kind: Any, values: Any, where: str, base: Path) -> Any:
@@ -173,7 +175,11 @@ def _build(kind: Any, values: Any, where: str, base: Path) -> Any:
         return _build(inner, values, where, base)
     if origin is tuple:
         _require(isinstance(values, list), f"{where} must be a list")
-        return tuple(_build(get_args(kind)[0], value, where, base) for value in values)
+        kinds = get_args(kind)
+        if kinds[-1] is ...:
+            return tuple(_build(kinds[0], value, where, base) for value in values)
+        _require(len(values) == len(kinds), f"{where} has lists of {len(kinds)} values")
+        return tuple(_build(one, value, where, base) for one, value in zip(kinds, values, strict=True))
     if origin is Literal:
         _require(values in get_args(kind), f"{where} must be one of {', '.join(get_args(kind))}")
         return values

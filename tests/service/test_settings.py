@@ -62,6 +62,14 @@ def test_analysis_settings_are_read_as_strictly_as_the_others(tmp_path):
     assert settings(tmp_path, text).analysis == wanted
 
 
+def test_a_cohort_and_weights_of_scores_are_read(tmp_path):
+    text = '[analysis]\ncohort = ["site/cohort.json"]\nscore_weights = [["wd_patch", 1], ["w_distance", 0.5]]\n'
+    analysis = settings(tmp_path, text).analysis
+    assert analysis.cohort == (str(tmp_path / "site" / "cohort.json"),)
+    assert analysis.score_weights == (("wd_patch", 1.0), ("w_distance", 0.5))
+    assert "lists of 2" in _refused(tmp_path, '[analysis]\nscore_weights = [["wd_patch"]]\n')
+
+
 def test_archives_that_commit_may_call_back_and_no_other(tmp_path):
     commits = destination(name="a", host="h", ae_title="COMMITS", confirm="commitment")
     silent = destination(name="b", host="h", ae_title="SILENT", confirm="none")
