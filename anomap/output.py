@@ -75,13 +75,32 @@ def write_result(folder: Path, content: Mapping[str, Any]) -> Path:
         text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     except ValueError as error:
         raise AnomapError("E501", f"{RESULT} would hold a number that is not finite") from error
-    path, temporary = folder / RESULT, folder / f".{RESULT}"
-    with writing(), temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    path = folder / RESULT
+    with writing(), appearing(path, durable=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
+
+
+@contextmanager
+def appearing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A name beside `path` to write to; what was written takes the place of `path` at once, or not at all.
+
+    Args:
+        path: The file that is to appear or to be replaced.
+        durable: It is on the disk before it gets its name, so that a loss of power can't leave half of it.
+
+    Yields:
+        A hidden path with the same suffix.
+    """
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

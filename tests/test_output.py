@@ -11,7 +11,7 @@ import pytest
 
 from anomap import output as output_module
 from anomap.errors import AnomapError, ExitStatus
-from anomap.output import RESULT, SCHEMA, as_error, exit_status, staged, write_result
+from anomap.output import RESULT, SCHEMA, appearing, as_error, exit_status, staged, write_result
 
 
 def _result(*folders: str) -> dict:
@@ -222,6 +222,27 @@ def test_two_runs_into_one_new_output_do_not_mix(tmp_path):
     with pytest.raises(AnomapError, match="E201"):
         _attempt(target, overtaken)
     assert _names(tmp_path / "out") == ["01-DX-bbbbbbbb", RESULT]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_appears_whole_or_stays_what_it_was(tmp_path, durable):
+    path = tmp_path / "log.csv"
+    path.write_text("old")
+
+    def broken() -> None:
+        with appearing(path, durable=durable) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert path.read_text() == "old"
+    with appearing(path, durable=durable) as temporary:
+        assert temporary.suffix == ".csv"
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_number_that_is_not_finite_is_never_written(tmp_path):

@@ -7,14 +7,13 @@ made from the reconstruction within milliseconds. One small file an image, named
 from __future__ import annotations
 
 import hashlib
-import secrets
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from anomap.output import writing
+from anomap.output import appearing, writing
 from anomap.projection.schedule import ProjectionConfig
 from anomap.types import Int64, Prepared, Reconstruction
 
@@ -58,12 +57,10 @@ class Store:
         Raises:
             AnomapError: E202 when it can't be written.
         """
-        path = self.path(prepared, row)
-        temporary = path.with_name(f".{secrets.token_hex(4)}.npz")
         with writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            np.savez(temporary, steps=fit.steps, **{name: getattr(fit, name)[row : row + 1] for name in _ARRAYS})
-            temporary.replace(path)
+            with appearing(self.path(prepared, row)) as temporary:
+                np.savez(temporary, steps=fit.steps, **{name: getattr(fit, name)[row : row + 1] for name in _ARRAYS})
 
 
 def rows_of(fit: Reconstruction, rows: Int64) -> Reconstruction:

@@ -9,7 +9,7 @@ import numpy as np
 
 from anomap.calibration.watch import band
 from anomap.errors import AnomapError
-from anomap.output import writing
+from anomap.output import appearing, writing
 from anomap.types import Float64
 
 
@@ -45,8 +45,7 @@ def plot_reliability(stem: Path, p_values: Float64, patients: int, title: str) -
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="alpha", ylabel="share with p ≤ alpha (false-alarm rate)", title=title)
     axes.legend(loc="upper left", frameon=False)
     for suffix in (".png", ".svg"):
-        temporary = stem.with_name(f".{stem.name}.part{suffix}")
         with writing():
             stem.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(temporary, dpi=120)
-            temporary.replace(stem.with_name(stem.name + suffix))
+            with appearing(stem.with_name(stem.name + suffix)) as temporary:
+                figure.savefig(temporary, dpi=120)

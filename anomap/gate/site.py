@@ -12,7 +12,7 @@ from anomap.bundle import Bundle, BundleInfo
 from anomap.calibration import SiteCohort, site_from_dict, site_to_dict
 from anomap.domain import body_regions
 from anomap.errors import AnomapError
-from anomap.output import writing
+from anomap.output import appearing, writing
 from anomap.projection.schedule import ProjectionConfig
 from anomap.types import Cohort, ImageSeries
 
@@ -75,11 +75,10 @@ def write_site(path: Path, site: SiteCohort) -> None:
     Raises:
         AnomapError: E202 when it can't be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
     with writing():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(site_to_dict(site), indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        with appearing(path) as temporary:
+            temporary.write_text(json.dumps(site_to_dict(site), indent=1) + "\n", encoding="utf-8")
 
 
 def cohort_for(paths: Sequence[str], bundle: Bundle, fitting: ProjectionConfig) -> Cohort | SiteCohort | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from anomap.errors import AnomapError
 from anomap.networks.stylegan2 import Discriminator, Generator
+from anomap.output import appearing
 from anomap.training.config import TrainConfig
 from anomap.types import Float32
 
@@ -127,12 +127,8 @@ def fingerprint(images: Float32) -> str:
 
 def write_durably(content: Mapping[str, Any], path: Path) -> None:
     """`torch.save`, on the disk before it gets its name: an interrupted save leaves the old file."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
+    with appearing(path, durable=True) as temporary, temporary.open("wb") as file:
         torch.save(dict(content), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def save_state(state: State, config: TrainConfig, data: str, path: Path) -> None:

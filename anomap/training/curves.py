@@ -6,6 +6,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from anomap.output import appearing
+
 COLUMNS = (
     "kimg",
     "minutes",
@@ -22,12 +24,10 @@ COLUMNS = (
 
 def write_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Replace `path` by all rows; what a row doesn't have is an empty cell."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("w", newline="") as file:
+    with appearing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
-    temporary.replace(path)
 
 
 def is_best(rows: Sequence[Mapping[str, float]]) -> bool:

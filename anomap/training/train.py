@@ -20,6 +20,7 @@ import torch
 from anomap.errors import AnomapError
 from anomap.evaluation.frechet import Features, FrechetMeter
 from anomap.networks.stylegan2 import Generator
+from anomap.output import appearing
 from anomap.training.augment import adapt
 from anomap.training.checkpoint import (
     State,
@@ -205,9 +206,8 @@ class _Recorder:
         if is_best(state.rows):
             networks = {"average": state.average.state_dict(), "discriminator": state.discriminator.state_dict()}
             write_durably({**networks, "images": state.images}, self.run / "best.pt")
-        sheet, path = sample(state.average, 32, seed=1)[:, 0], self.run / "samples.png"
-        contact_sheet(sheet, columns=8).save(path.with_name(f".{path.name}"), format="png")
-        path.with_name(f".{path.name}").replace(path)
+        with appearing(self.run / "samples.png") as temporary:
+            contact_sheet(sample(state.average, 32, seed=1)[:, 0], columns=8).save(temporary)
         self.report(row)
 
 
