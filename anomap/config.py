@@ -46,8 +46,7 @@ class AnalyzeConfig:
             raise AnomapError("E200", f"batch size must be at least 1, got {self.batch_size}")
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise AnomapError("E200", f"the time limit must be positive, got {self.time_limit_s}")
-        if not 0 < self.alpha_reject <= self.alpha_review < 1:
-            raise AnomapError("E200", "expected 0 < alpha_reject <= alpha_review < 1")
+        check_alphas(self.alpha_review, self.alpha_reject)
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise AnomapError("E200", f"device must be auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
         unknown = set(self.outputs) - {"sr", "seg", "pm", "sc", "png"}
@@ -87,6 +86,12 @@ class AnalyzeConfig:
         values["cohort"] = [_content_sha256(Path(path)) for path in self.cohort]
         text = json.dumps({**values, "device": device, "outputs": sorted(set(self.outputs))}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_alphas(review: float, reject: float) -> None:
+    """Raise E200 unless whatever is rejected would also be reviewed."""
+    if not 0 < reject <= review < 1:
+        raise AnomapError("E200", "expected 0 < alpha_reject <= alpha_review < 1")
 
 
 def _content_sha256(path: Path) -> str:

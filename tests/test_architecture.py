@@ -23,6 +23,7 @@ LAYERS = [
         "preview",
         "domain",
         "gate",
+        "tables",
     },
     {
         "cli",

@@ -5,17 +5,20 @@ A small TOML file (docs/gate.md); every key may be left out. A check says what i
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from anomap.config import check_alphas
 from anomap.domain import body_regions
 from anomap.errors import AnomapError
+from anomap.tables import build, read_toml, require
 from anomap.types import ImageSeries, Verdict
 
 Range = tuple[float, float]
+_WORDS = ("modality", "body_part", "view", "laterality")
+_RANGES = ("slices", "slice_spacing_mm", "pixel_spacing_mm", "field_of_view_mm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,14 @@ class Checks:
     pixel_spacing_mm: Range | None = None
     field_of_view_mm: Range | None = None
 
+    def __post_init__(self) -> None:
+        for name in _RANGES:
+            limits = getattr(self, name)
+            require(limits is None or limits[0] <= limits[1], f"{name} must be [least, most]")
+        require(
+            all(map(body_regions, self.body_part)), f"body_part names an unknown region: {', '.join(self.body_part)}"
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -59,6 +70,9 @@ class Policy:
     weights: Mapping[str, float] = field(default_factory=dict)
     checks: Checks = field(default_factory=Checks)
 
+    def __post_init__(self) -> None:
+        check_alphas(self.alpha_review, self.alpha_reject)
+
     def refusal(self, series: ImageSeries) -> tuple[Verdict, AnomapError] | None:
         """The verdict on a series that fails a check, and why; None when it fails none."""
         failed = [text for text in _expectations(self.checks, series) if text]
@@ -74,13 +88,7 @@ def read_policy(path: Path) -> Policy:
     Raises:
         AnomapError: E200 when it can't be read, has an unknown key or a value of the wrong kind.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnomapError("E200", f"the policy {path.name!r} can't be read") from error
-    except tomllib.TOMLDecodeError as error:
-        raise AnomapError("E200", f"the policy {path.name!r} is not valid TOML: {error}") from error
-    return policy_from_dict(content)
+    return policy_from_dict(read_toml(path, f"the contents of policy {path.name!r}"))
 
 
 def policy_from_dict(content: Mapping[str, Any]) -> Policy:
@@ -89,51 +97,9 @@ def policy_from_dict(content: Mapping[str, Any]) -> Policy:
     Raises:
         AnomapError: E200 for an unknown key or a value of the wrong kind.
     """
-    _known(content, {item.name for item in fields(Policy)}, "policy")
-    checks = content.get("checks", {})
-    weights = content.get("weights", {})
-    if not isinstance(checks, dict) or not isinstance(weights, dict):
-        raise AnomapError("E200", "[checks] and [weights] of the policy must be tables")
-    _known(checks, {item.name for item in fields(Checks)}, "[checks]")
-    alphas = {name: _number(content[name], name) for name in ("alpha_review", "alpha_reject") if name in content}
-    policy = Policy(
-        **alphas,
-        weights={name: _number(value, name) for name, value in weights.items()},
-        checks=Checks(**{name: _check(name, value) for name, value in checks.items()}),
-    )
-    if not 0 < policy.alpha_reject <= policy.alpha_review < 1:
-        raise AnomapError("E200", "expected 0 < alpha_reject <= alpha_review < 1")
-    return policy
-
-
-def _known(values: Mapping[str, Any], names: set[str], where: str) -> None:
-    if unknown := sorted(set(values) - names):
-        raise AnomapError("E200", f"{where} has no {', '.join(unknown)}; known: {', '.join(sorted(names))}")
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise AnomapError("E200", f"{name} of the policy must be a number")
-    return float(value)
-
-
-def _check(name: str, value: Any) -> Any:
-    choices = {"on_failure": ("review", "reject"), "when_unknown": ("fail", "pass")}
-    if name in choices:
-        if value not in choices[name]:
-            raise AnomapError("E200", f"{name} must be one of {', '.join(choices[name])}")
-        return value
-    if not isinstance(value, list):
-        raise AnomapError("E200", f"{name} of the policy must be a list")
-    if name in ("modality", "body_part", "view", "laterality"):
-        words = tuple(str(word).upper() for word in value)
-        if name == "body_part" and not all(map(body_regions, words)):
-            raise AnomapError("E200", f"body_part names an unknown region: {', '.join(words)}")
-        return words
-    limits = tuple(_number(limit, name) for limit in value)
-    if len(limits) != 2 or not limits[0] <= limits[1]:
-        raise AnomapError("E200", f"{name} must be [least, most]")
-    return limits
+    policy: Policy = build(Policy, content, "policy", Path())
+    words: dict[str, Any] = {name: tuple(map(str.upper, getattr(policy.checks, name))) for name in _WORDS}
+    return replace(policy, checks=replace(policy.checks, **words))
 
 
 def _expectations(checks: Checks, series: ImageSeries) -> list[str]:

@@ -6,17 +6,13 @@ A key that isn't known stops the node (E200): a misspelt ``confirm`` must not tu
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Literal
 
 from anomap.config import AnalyzeConfig
-from anomap.errors import AnomapError
+from anomap.tables import build, read_toml, require
 
 _AE_TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.\-]{0,15}")
 
@@ -44,11 +40,11 @@ class Listen:
     tls: Tls | None = None
 
     def __post_init__(self) -> None:
-        _require(bool(self.calling), "listen.calling names no AE title: nobody could send")
+        require(bool(self.calling), "listen.calling names no AE title: nobody could send")
         for title in (self.ae_title, *self.calling):
             _require_ae_title(title)
         _require_port(self.port, "listen.port", least=1)
-        _require(self.silence_s > 0 and self.max_associations > 0 and self.max_object_mb > 0, "listen: limits are > 0")
+        require(self.silence_s > 0 and self.max_associations > 0 and self.max_object_mb > 0, "listen: limits are > 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +59,9 @@ class Work:
     backoff_s: float = 30.0  # before the second attempt; doubles with each, up to an hour
 
     def __post_init__(self) -> None:
-        _require(self.workers >= 1 and self.attempts >= 1, "work: workers and attempts are at least 1")
-        _require(self.quiet_s > 0 and self.time_limit_s > 0 and self.backoff_s > 0, "work: times are > 0")
-        _require(self.memory_limit_gb >= 0, "work: memory_limit_gb is >= 0")
+        require(self.workers >= 1 and self.attempts >= 1, "work: workers and attempts are at least 1")
+        require(self.quiet_s > 0 and self.time_limit_s > 0 and self.backoff_s > 0, "work: times are > 0")
+        require(self.memory_limit_gb >= 0, "work: memory_limit_gb is >= 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +73,7 @@ class Disk:
     keep_results_days: float = 30.0  # results of finished jobs, and what the status page shows of them
 
     def __post_init__(self) -> None:
-        _require(min(self.min_free_gb, self.keep_images_days, self.keep_results_days) >= 0, "disk: values are >= 0")
+        require(min(self.min_free_gb, self.keep_images_days, self.keep_results_days) >= 0, "disk: values are >= 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,15 +110,15 @@ class Destination:
 
     def __post_init__(self) -> None:
         where = f"destination {self.name!r}"
-        _require(bool(re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", self.name)), f"{where}: the name is a plain word")
+        require(bool(re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", self.name)), f"{where}: the name is a plain word")
         if self.kind == "dicom":
-            _require(bool(self.host), f"{where}: kind dicom needs host")
+            require(bool(self.host), f"{where}: kind dicom needs host")
             _require_ae_title(self.ae_title)
             _require_port(self.port, f"{where}: port", least=1)
-        _require(self.kind == "dicom" or self.confirm != "commitment", f"{where}: commitment needs kind dicom")
+        require(self.kind == "dicom" or self.confirm != "commitment", f"{where}: commitment needs kind dicom")
         if self.kind == "dicomweb" or self.confirm == "qido":
-            _require(self.url.startswith(("http://", "https://")), f"{where}: url must be the DICOMweb root")
-        _require(min(self.attempts, self.backoff_s, self.timeout_s, self.confirm_s) > 0, f"{where}: limits are > 0")
+            require(self.url.startswith(("http://", "https://")), f"{where}: url must be the DICOMweb root")
+        require(min(self.attempts, self.backoff_s, self.timeout_s, self.confirm_s) > 0, f"{where}: limits are > 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +136,7 @@ class ServiceConfig:
 
     def __post_init__(self) -> None:
         names = [destination.name for destination in self.destination]
-        _require(len(names) == len(set(names)), "two destinations have the same name")
+        require(len(names) == len(set(names)), "two destinations have the same name")
 
     @property
     def callers(self) -> tuple[str, ...]:
@@ -155,70 +151,16 @@ def read_config(path: Path) -> ServiceConfig:
     Raises:
         AnomapError: E200 when the file can't be read, is no TOML, or holds something unknown or of the wrong type.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AnomapError("E200", f"the settings can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AnomapError("E200", f"the settings are no valid TOML: {error}") from error
+    content = read_toml(path, "the settings")
     base = path.absolute().parent
-    config: ServiceConfig = _build(ServiceConfig, content, "settings", base)
+    config: ServiceConfig = build(ServiceConfig, content, "settings", base)
     cohorts = tuple(str(base / cohort) for cohort in config.analysis.cohort)
     return dataclasses.replace(config, analysis=dataclasses.replace(config.analysis, cohort=cohorts))
 
 
-def _build(kind: Any, values: Any, where: str, base: Path) -> Any:
-    """A value of a dataclass, of one of its fields' types, or E200."""
-    origin = get_origin(kind)
-    if origin in (Union, UnionType):
-        (inner,) = (a for a in get_args(kind) if a is not type(None))
-        return _build(inner, values, where, base)
-    if origin is tuple:
-        _require(isinstance(values, list), f"{where} must be a list")
-        kinds = get_args(kind)
-        if kinds[-1] is ...:
-            return tuple(_build(kinds[0], value, where, base) for value in values)
-        _require(len(values) == len(kinds), f"{where} has lists of {len(kinds)} values")
-        return tuple(_build(one, value, where, base) for one, value in zip(kinds, values, strict=True))
-    if origin is Literal:
-        _require(values in get_args(kind), f"{where} must be one of {', '.join(get_args(kind))}")
-        return values
-    if dataclasses.is_dataclass(kind):
-        return _build_table(kind, values, where, base)
-    if kind is Path:
-        _require(isinstance(values, str) and bool(values), f"{where} must be a path")
-        return base / values
-    wanted = (int, float) if kind is float else kind
-    fits = isinstance(values, wanted) and isinstance(values, bool) == (kind is bool)
-    _require(fits, f"{where} must be of type {kind.__name__}")
-    _require(kind is not float or math.isfinite(values), f"{where} must be a finite number")
-    return kind(values)
-
-
-def _build_table(kind: Any, values: Any, where: str, base: Path) -> Any:
-    _require(isinstance(values, Mapping), f"{where} must be a table")
-    types = get_type_hints(kind)
-    known = {item.name for item in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - known)
-    _require(not unknown, f"{where}: unknown {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known))}")
-    needed = {
-        item.name
-        for item in dataclasses.fields(kind)
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    }
-    missing = sorted(needed - set(values))
-    _require(not missing, f"{where}: {', '.join(missing)} is missing")
-    return kind(**{name: _build(types[name], value, f"{where}.{name}", base) for name, value in values.items()})
-
-
-def _require(fits: bool, message: str) -> None:
-    if not fits:
-        raise AnomapError("E200", message)
-
-
 def _require_port(port: int, where: str, least: int) -> None:
-    _require(least <= port <= 65535, f"{where} is between {least} and 65535")
+    require(least <= port <= 65535, f"{where} is between {least} and 65535")
 
 
 def _require_ae_title(title: str) -> None:
-    _require(bool(_AE_TITLE.fullmatch(title)), f"an AE title has 1 to 16 plain characters, got {title!r}")
+    require(bool(_AE_TITLE.fullmatch(title)), f"an AE title has 1 to 16 plain characters, got {title!r}")
