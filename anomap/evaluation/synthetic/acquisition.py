@@ -30,10 +30,7 @@ def rotated90(prepared: Prepared) -> Prepared:
 
 
 def upside_down(prepared: Prepared) -> Prepared:
-    """Mirror every image top to bottom.
-
-    Left to right is no anomaly to these models: they are trained on mirrored images, too.
-    """
+    """Mirror every image top to bottom. Mirroring left to right is not among the kinds yet."""
     mirror = np.array([[-1.0, 0.0, prepared.spec.size - 1], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     return replace(
         prepared,
