@@ -96,16 +96,17 @@ def analyze_series(
         seconds[name] = round(time.perf_counter() - start, 4)
         tell(name, totals[name], totals[name])
 
+    fitting = projection_config(config)
+    cohort = cohort_for(config.cohort, bundle, fitting)  # first: one that doesn't fit costs no time
     with stage("prepare"):
         prepared = prepare(series, bundle.spec)
     with stage("project"):
-        fitting = projection_config(config)
         fit = project(prepared, bundle, fitting, bundle.device, lambda done, total: tell("project", done, total))
     with stage("score"):
         score_map = score(prepared, fit, series.pixels.shape, score_config(bundle))
     with stage("calibrate"):
         provenance = provenance_of(bundle, config, fit, seconds)
-        result = judged(series, score_map, bundle, config, provenance)
+        result = judged(series, score_map, cohort, config, provenance)
     return Analysis(
         series=series, prepared=prepared, reconstruction=fit, score_map=score_map, result=result, choice=choice
     )
@@ -117,14 +118,17 @@ def projection_config(config: AnalyzeConfig) -> ProjectionConfig:
 
 
 def judged(
-    series: ImageSeries, score_map: ScoreMap, bundle: Bundle, config: AnalyzeConfig, provenance: Json
+    series: ImageSeries,
+    score_map: ScoreMap,
+    cohort: Cohort | SiteCohort | None,
+    config: AnalyzeConfig,
+    provenance: Json,
 ) -> AnomalyResult:
-    """Compare scores with the cohort of the configuration or the bundle; the cohort's id joins `provenance`.
+    """Compare scores with a cohort under the limits and weights of a configuration; its id joins `provenance`.
 
     Raises:
-        AnomapError: As `anomap.gate.site.cohort_for` and `anomap.calibration.calibrate`.
+        AnomapError: As `anomap.calibration.calibrate`.
     """
-    cohort = cohort_for(config.cohort, bundle, projection_config(config))
     provenance["cohort_id"] = cohort_id(cohort.images if isinstance(cohort, SiteCohort) else cohort)
     return calibrate(
         series,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from anomap.calibration.watch import Drift
 from anomap.errors import AnomapError
-from anomap.gate.drift import Record, records, watch
+from anomap.gate.drift import records, watch
 from anomap.service.database import Database
 from anomap.service.spool import Spool
 from anomap.service.status import snapshot
@@ -70,7 +71,7 @@ class _Figures(Collector):
             "SELECT folder FROM jobs WHERE folder IS NOT NULL AND p_value IS NOT NULL ORDER BY id DESC LIMIT ?",
             (DRIFT_JOBS,),
         ).fetchall()
-        found = _tested(tuple(records(*(self.spool.root / row["folder"] for row in rows))))
+        found = _tested(tuple(self.spool.root / row["folder"] for row in rows))
         if found is not None:
             text = "Chance of the newest p-values if routine were still as the site's cohort; near 0 means drift"
             yield GaugeMetricFamily("anomap_drift_p_value", text, found.p_value)
@@ -87,10 +88,13 @@ class _Figures(Collector):
 
 
 @lru_cache(maxsize=4)
-def _tested(found: tuple[Record, ...]) -> Drift | None:
-    """The test for drift; None with too few results. It takes a moment, and scrapes come more often than results."""
+def _tested(folders: tuple[Path, ...]) -> Drift | None:
+    """The test for drift; None with too few results.
+
+    Reading and testing take a moment, scrapes come more often than results, and a published result doesn't change.
+    """
     try:
-        return watch(list(found), DRIFT_JOBS)[0]
+        return watch(records(*folders), DRIFT_JOBS)[0]
     except AnomapError:  # too few
         return None
 

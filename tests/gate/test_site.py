@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from anomap.config import AnalyzeConfig
 from anomap.errors import AnomapError
 from anomap.gate.site import STRATA, cohort_for, read_site, settings_sha256, stratum_of, write_site
+from anomap.pipeline import analyze_series
 from anomap.projection.schedule import preset
 from tests.calibration.test_site import made_site
 from tests.gate.test_policy import ct, radiograph
@@ -45,6 +47,10 @@ def test_a_cohort_is_taken_for_its_own_model_and_settings_only(toy_bundle, tmp_p
     assert found.settings_sha256 == site.settings_sha256
     with pytest.raises(AnomapError, match="E303"):
         cohort_for([str(path)], toy_bundle, preset("fast", steps=7))
+    stages, config = [], AnalyzeConfig(cohort=(str(path),), steps=7)
+    with pytest.raises(AnomapError, match="E303"):
+        analyze_series(ct(), toy_bundle, config, lambda *stage: stages.append(stage))
+    assert stages == []  # before any compute
     write_site(path, replace(site, bundle_name="another", images=replace(site.images, bundle_sha256="00" * 32)))
     assert cohort_for([str(path)], toy_bundle, fast) is toy_bundle.cohort
     assert cohort_for([], toy_bundle, fast) is toy_bundle.cohort
