@@ -2,19 +2,18 @@
 
 python benchmarks/presets.py --bundle models/cxr-64 --data ../shared/data/cxr --normal 60 --cap 15
 
-The 1000 steps of preset paper take 18 s an image on a processor, so scores are kept in runs/presets/ as they come and a
-run that was stopped goes on. Writes benchmarks/results/presets-<bundle>.json and prints a table.
+The 1000 steps of preset paper take 18 s an image on a processor, so reconstructions are kept in runs/presets/ as they
+come and a run that was stopped goes on. Writes benchmarks/results/presets-<bundle>.json and prints a table.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +23,9 @@ from anomap.calibration import COMBINED, combined_score
 from anomap.errors import AnomapError
 from anomap.evaluation.auroc import auroc
 from anomap.evaluation.machine import describe_machine
-from anomap.evaluation.scores import choose, score_images, subset, take
-from anomap.projection.schedule import PRESETS, ProjectionConfig
+from anomap.evaluation.scores import choose, score_images, subset
+from anomap.evaluation.store import Store
+from anomap.projection.schedule import PRESETS
 from anomap.scoring import SCORES
 from anomap.training.data import ImageSet, load_images
 from anomap.types import Cohort, Float64
@@ -33,7 +33,6 @@ from anomap.types import Cohort, Float64
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = "anomap.presets/1"
 RESAMPLES = 1000
-AT_ONCE = 16  # images between two saves
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -47,7 +46,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--categories", nargs="*", help="only these; a time limit is one")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "presets", help="scores of interrupted runs")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "runs" / "presets", help="reconstructions of interrupted runs"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args(words)
 
@@ -66,28 +67,6 @@ def chosen_images(options: argparse.Namespace, bundle: Bundle) -> dict[str, Imag
         if len(members.names) >= options.least and (not options.categories or category in options.categories):
             sets[category] = subset(members, choose(members, options.cap))
     return sets
-
-
-def kept_name(bundle: Bundle, images: ImageSet, config: ProjectionConfig) -> str:
-    """A name for scores that depend on nothing but what goes into it."""
-    facts = repr((bundle.info.sha256, images.names, config))
-    return f"{bundle.info.name}-{config.preset}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
-
-
-def scored(bundle: Bundle, images: ImageSet, config: ProjectionConfig, path: Path) -> dict[str, Float64]:
-    """All scores of a set, ``(N,)`` each; what `path` holds of an earlier run is taken from there."""
-    done: dict[str, Float64] = {name: np.empty(0) for name in SCORES}
-    if path.is_file():
-        with np.load(path) as kept:
-            done = {name: kept[name] for name in SCORES}
-    total = len(images.names)
-    while (start := len(done["wd_patch"])) < total:
-        rows = np.arange(start, min(start + AT_ONCE, total))
-        found = score_images(bundle, take(images.prepared, rows), config)
-        done = {name: np.append(done[name], found.per_image[name]) for name in SCORES}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **cast(dict[str, Any], done))
-    return done
 
 
 def compare(sets: Mapping[str, ImageSet], scores: Mapping[str, Mapping[str, Mapping[str, Float64]]]) -> dict[str, Any]:
@@ -181,10 +160,13 @@ def main(words: list[str] | None = None) -> int:
         scores: dict[str, dict[str, dict[str, Float64]]] = {}
         for preset in ("fast", "paper"):
             scores[preset] = {}
+            store = Store(
+                folder=options.work, bundle_sha256=bundle.info.sha256, projection=PRESETS[preset], device=bundle.device
+            )
             for category, images in sets.items():
                 print(f"{preset}: {category}, {len(images.names)} images ...", file=sys.stderr, flush=True)
-                path = options.work / f"{kept_name(bundle, images, PRESETS[preset])}.npz"
-                scores[preset][category] = scored(bundle, images, PRESETS[preset], path)
+                found = score_images(bundle, images.prepared, PRESETS[preset], store=store)
+                scores[preset][category] = dict(found.per_image)
             with_combined(bundle, sets, scores[preset])
     except AnomapError as error:
         print(error, file=sys.stderr)

@@ -18,10 +18,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from anomap.networks.encoder import Encoder
-from anomap.networks.fast import FastSynthesis
 from anomap.networks.plain import plain_synthesis
 from anomap.networks.stylegan2 import Discriminator, Generator, NetworkConfig
-from anomap.projection.cloud import WStatistics, measure_w
+from anomap.projection import WStatistics, measure_w, renderer
 from anomap.projection.engine import Images, Render, Search, fit
 from anomap.projection.losses import discriminator_features, pyramid_features
 from anomap.projection.schedule import FAST, PAPER, ProjectionConfig
@@ -37,12 +36,6 @@ class Networks:
     encoder: Encoder | None
     cloud: WStatistics
     device: str
-
-    def render(self) -> Render:
-        """The generator as `anomap.projection.project` takes it."""
-        if self.device == "cpu":
-            return FastSynthesis(self.generator.synthesis)
-        return lambda w, noise: self.generator.synthesis(w, list(noise) or "const")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +128,7 @@ def machine_rates(device: str) -> Rates:
 def time_presets(networks: Networks, batch: int, paper_steps: int, repeats: int) -> PresetTimes:
     """All ways in turn, after one short round that pays for first use."""
     generator = networks.generator
-    fast_way = networks.render()
+    fast_way = renderer(networks.generator, networks.device)
 
     def plain(w: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
         return plain_synthesis(generator.synthesis, w, noise)
@@ -166,7 +159,7 @@ def time_presets(networks: Networks, batch: int, paper_steps: int, repeats: int)
 def time_floor(networks: Networks, batches: Sequence[int], repeats: int, rates: Rates) -> list[StepFloor]:
     """Steps of preset fast at several batch sizes, in turn, beside their floor."""
     config = networks.generator.config
-    fast_way = networks.render()
+    fast_way = renderer(networks.generator, networks.device)
     few = replace(FAST, steps=4)
     seconds: Mapping[int, list[float]] = {batch: [] for batch in batches}
     for batch in batches:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from anomap.calibration.cohort import FORMAT as IMAGES_FORMAT
 from anomap.calibration.cohort import cohort_from_dict, cohort_to_dict
 from anomap.errors import AnomapError
 from anomap.types import Cohort, Float64
@@ -88,7 +89,7 @@ def site_from_dict(content: Mapping[str, Any]) -> SiteCohort:
         if content["format"] != FORMAT:
             raise AnomapError("E302", f"cohort has format {content['format']!r}, expected {FORMAT!r}")
         return SiteCohort(
-            images=cohort_from_dict({**content, "format": "anomap.cohort/1"}),
+            images=cohort_from_dict({**content, "format": IMAGES_FORMAT}),
             bundle_name=str(content["bundle_name"]),
             settings_sha256=str(content["settings_sha256"]),
             strata_by=tuple(map(str, content["strata_by"])),

@@ -82,12 +82,13 @@ def baseline_scores(baselines: Baselines, prepared: Prepared) -> dict[str, Float
     if prepared.spec != baselines.spec:
         raise AnomapError("E200", "baselines were fitted on images of another preprocessing")
     levels = len(baselines.distribution)
-    apart = np.abs(_distributions(prepared, levels) - baselines.distribution).sum(axis=1)
+    distributions = _distributions(prepared, levels)
+    apart = np.abs(distributions - baselines.distribution).sum(axis=1)
     pixels = prepared.valid.sum(axis=(1, 2, 3))
     centred = _centred(prepared, baselines.mean)
     left = np.where(prepared.valid.reshape(centred.shape), centred - centred @ baselines.axes @ baselines.axes.T, 0.0)
     level = np.arange(levels)
-    grey = np.diff(_distributions(prepared, levels), prepend=0) @ level
+    grey = np.diff(distributions, prepend=0) @ level
     usual = np.diff(baselines.distribution, prepend=0) @ level
     unit = prepared.spec.score_range / 2  # score units per model unit: the model's range [-1, 1] is 2 wide
     return {

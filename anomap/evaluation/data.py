@@ -12,8 +12,6 @@ lies there directly is a patient of its own, named by its stem.
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,7 +25,7 @@ from anomap.dicom.read import ReadConfig, read_study
 from anomap.errors import AnomapError
 from anomap.evaluation.scores import subset
 from anomap.preprocessing import prepare
-from anomap.training.data import ImageSet, Label, assemble, load_images, series_from_picture
+from anomap.training.data import ImageSet, Label, assemble, by_hash, load_images, manifest_rows, series_from_picture
 from anomap.types import ImageSeries, Prepared, PreprocessSpec
 
 NORMAL, TRAIN = "normal", "train"
@@ -101,7 +99,7 @@ def halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
 
 def first_half(patients: tuple[str, ...]) -> frozenset[str]:
     """Every second patient in the order of the hashes of their labels."""
-    return frozenset(sorted(set(patients), key=lambda name: hashlib.sha256(name.encode()).digest())[::2])
+    return frozenset(sorted(set(patients), key=by_hash)[::2])
 
 
 def made_from(manifest: Path) -> dict[str, str]:
@@ -109,7 +107,7 @@ def made_from(manifest: Path) -> dict[str, str]:
 
     Notes read "SIMULATED on val_normal.npz index 7" (CT) or "derived: 255 - pixel of val_normal/name.png".
     """
-    rows = _rows(manifest)
+    rows = manifest_rows(manifest)
     pictures = {str(Path(row["file"]).with_suffix("")): row["file"] for row in rows}
     origins = {}
     for row in rows:
@@ -126,13 +124,8 @@ def made_from(manifest: Path) -> dict[str, str]:
 _Sets = tuple[ImageSet | None, ImageSet, tuple[ImageSet, ...]]
 
 
-def _rows(manifest: Path) -> list[dict[str, str]]:
-    with manifest.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def _of_manifest(root: Path, spec: PreprocessSpec, split: str) -> tuple[*_Sets, dict[str, str]]:
-    held = {(row["split"], row["category"] == NORMAL) for row in _rows(root / "manifest.csv")}
+    held = {(row["split"], row["category"] == NORMAL) for row in manifest_rows(root / "manifest.csv")}
     train = load_images(root, spec, TRAIN, NORMAL) if (TRAIN, True) in held else None
     normal = load_images(root, spec, split if (split, True) in held else "val", NORMAL)
     categories: tuple[ImageSet, ...] = ()

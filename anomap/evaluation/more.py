@@ -6,7 +6,6 @@ them. Each has a unit and a direction as those have. Sources are named in docs/e
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +19,7 @@ from anomap.evaluation.scores import score_images
 from anomap.evaluation.store import Store
 from anomap.projection.schedule import PAPER, ProjectionConfig
 from anomap.scoring import Score
+from anomap.training.data import by_hash
 from anomap.types import Float32, Float64, Int64, Prepared, Reconstruction
 
 _CONTRAST_CONSTANT = (0.03 * 2) ** 2  # C2 of SSIM (Wang et al. 2004) for a range of 2
@@ -100,7 +100,7 @@ class ResidualCohort:
         for own, half in ((0, self.patients[0]), (1, self.patients[1])):
             if patient in half:
                 return 1 - own
-        return hashlib.sha256(patient.encode()).digest()[0] % 2
+        return by_hash(patient)[0] % 2
 
 
 def fit_residuals(

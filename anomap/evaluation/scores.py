@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,7 @@ from anomap.evaluation.store import Store, joined
 from anomap.projection import project
 from anomap.projection.schedule import ProjectionConfig
 from anomap.scoring import SCORES, ScoreConfig, score
-from anomap.training.data import ImageSet
+from anomap.training.data import ImageSet, by_hash
 from anomap.types import Float64, Int64, Prepared, Reconstruction, ScoreMap
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -73,9 +72,7 @@ def score_images(
         fits.append(fit)
         columns[rows] = np.stack([found.per_image[name] for name in names], axis=1)
         windows[rows] = found.top_window
-        # Between pixels the map is interpolated, which can only lower it: the window score is its true peak.
-        dense = np.nan_to_num(found.maps["wd"], nan=-np.inf).max(axis=(1, 2))
-        peaks[rows] = np.maximum(dense, found.per_image["wd_patch"])
+        peaks[rows] = map_peaks(found)
         if progress is not None:
             progress(int(rows[-1]) + 1, total)
     return Scores(
@@ -84,6 +81,14 @@ def score_images(
         map_peak=peaks,
         reconstruction=joined(fits),
     )
+
+
+def map_peaks(scores: ScoreMap) -> Float64:
+    """Highest value of any window of the WD map of each image, inside the body or not, ``(N,)``."""
+    dense = np.nan_to_num(scores.maps["wd"], nan=-np.inf).max(axis=(1, 2))[scores.frame]
+    # Between pixels the map is interpolated, which can only lower it: the window score is its true peak.
+    peaks: Float64 = np.maximum(dense, scores.per_image["wd_patch"])
+    return peaks
 
 
 def score_on_model_grid(bundle: Bundle, prepared: Prepared, fit: Reconstruction) -> ScoreMap:
@@ -150,7 +155,7 @@ def choose(images: ImageSet, count: int, *, per_patient: bool = False) -> Int64:
         count: How many, if there are so many.
         per_patient: At most one image of each patient.
     """
-    order = sorted(range(len(images.names)), key=lambda row: hashlib.sha256(images.names[row].encode()).digest())
+    order = sorted(range(len(images.names)), key=lambda row: by_hash(images.names[row]))
     if per_patient:
         first = {images.patients[row]: row for row in reversed(order)}
         order = [row for row in order if first[images.patients[row]] == row]

@@ -15,6 +15,7 @@ from anomap.dicom.read import ReadConfig, read_study
 from anomap.domain import choose_bundle
 from anomap.errors import AnomapError
 from anomap.evaluation.cohort import region_threshold
+from anomap.evaluation.scores import map_peaks
 from anomap.gate.policy import Policy
 from anomap.gate.site import settings_sha256, stratum_of
 from anomap.pipeline import now, projection_config, score_config
@@ -101,10 +102,9 @@ def _measured(series: ImageSeries, bundle: Bundle, config: AnalyzeConfig, strata
     prepared = prepare(series, bundle.spec)
     fit = project(prepared, bundle, projection_config(config), bundle.device)
     scores = score(prepared, fit, series.pixels.shape, score_config(bundle))
-    dense = np.nan_to_num(scores.maps["wd"], nan=-np.inf).max(axis=(1, 2))[scores.frame]
     return _Patient(
         scores=np.stack([scores.per_image[name] for name in SCORES], axis=1),
-        peaks=np.maximum(dense, scores.per_image["wd_patch"]),  # the map is interpolated, which can only lower it
+        peaks=map_peaks(scores),
         stratum=stratum_of(series, strata_by),
         date=str(series.headers[0].get("StudyDate", "") or ""),
     )

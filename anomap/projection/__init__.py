@@ -24,7 +24,7 @@ from anomap.projection.schedule import ProjectionConfig, seed_of
 from anomap.projection.start import first_w
 from anomap.types import Prepared, Reconstruction
 
-__all__ = ["Model", "Progress", "WStatistics", "measure_w", "project"]
+__all__ = ["Model", "Progress", "WStatistics", "measure_w", "project", "renderer"]
 
 Progress = Callable[[int, int], None]
 _CONVERGED = 0.1  # still falling by a tenth in the last tenth of the steps is not converged
@@ -56,7 +56,7 @@ def project(
         return _collect([], seeds, prepared, config)
     search = Search(
         config=config,
-        render=_render(model.generator, device),
+        render=renderer(model.generator, device),
         features=_features(model, config, device),
         cloud=model.w_statistics,
         noise_shapes=model.generator.synthesis.noise_shapes() if config.optimise_noise else (),
@@ -98,7 +98,7 @@ def _features(model: Model, config: ProjectionConfig, device: str) -> Features:
     return discriminator_features(model.discriminator)
 
 
-def _render(generator: Generator, device: str) -> Render:
+def renderer(generator: Generator, device: str) -> Render:
     """The generator prepared for many steps; the prepared one works image by image, which a GPU would be slow at."""
     if torch.device(device).type == "cpu":
         return FastSynthesis(generator.synthesis)

@@ -10,7 +10,7 @@ import torch
 from anomap.networks.stylegan2 import NetworkConfig
 from anomap.projection.schedule import ProjectionConfig
 
-ENOUGH = {"cpu": 32}  # images: larger batches cost as much an image (benchmarks/results/generator-cpu.json)
+ENOUGH = 32  # images on a processor: larger batches cost as much an image (benchmarks/results/cpu.json)
 ENOUGH_ELSEWHERE = 64
 _SHARE = 0.5  # of the free memory
 # float32 values a step holds for each activation of the synthesis at the worst of 64 to 256 px, measured as peak memory
@@ -29,9 +29,8 @@ def batch_size(network: NetworkConfig, config: ProjectionConfig, device: str) ->
     """
     if config.batch_size is not None:
         return config.batch_size
-    kind = torch.device(device).type
-    fitting = _SHARE * free_memory(device) / bytes_per_image(network, config)
-    return max(1, int(min(ENOUGH.get(kind, ENOUGH_ELSEWHERE), fitting)))
+    enough = ENOUGH if torch.device(device).type == "cpu" else ENOUGH_ELSEWHERE
+    return max(1, int(min(enough, _SHARE * free_memory(device) / bytes_per_image(network, config))))
 
 
 def bytes_per_image(network: NetworkConfig, config: ProjectionConfig) -> int:

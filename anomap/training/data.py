@@ -130,6 +130,11 @@ def _patient(root: Path, folder: Path) -> str:
     return (*folder.relative_to(root).parts, "")[0]
 
 
+def by_hash(name: str) -> bytes:
+    """A key to sort names by, for choices that follow neither the alphabet nor the looks and are always the same."""
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+
+
 def patients_of(folders: Sequence[str], split: str) -> dict[str, str]:
     """The patients of a split with the labels that stand for them: folder names may be names of people.
 
@@ -147,20 +152,24 @@ def patients_of(folders: Sequence[str], split: str) -> dict[str, str]:
             "the DICOM folder holds one patient, and training needs others to hold out",
             "Give a folder with one folder a patient, or a manifest.csv.",
         )
-    order = sorted(folders, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
+    order = sorted(folders, key=by_hash)
     labels = {name: f"p{number:05d}" for number, name in enumerate(order)}
     count = -(-len(order) // HELD_OUT)
     return {name: labels[name] for name in (order[:count] if split == "val" else order[count:])}
 
 
-def _manifest_rows(manifest: Path, split: str, category: str | None) -> list[dict[str, str]]:
+def manifest_rows(manifest: Path) -> list[dict[str, str]]:
+    """The rows of a ``manifest.csv``, each with the number of its "line".
+
+    Raises:
+        AnomapError: E100 when a column is missing.
+    """
     with manifest.open(newline="") as file:
         reader = csv.DictReader(file)
         lacking = COLUMNS - set(reader.fieldnames or ())
         if lacking:
             raise AnomapError("E100", f"manifest.csv lacks the columns {', '.join(sorted(lacking))}", "Add them.")
-        rows = [{**row, "line": str(number)} for number, row in enumerate(reader, start=2)]
-    return [row for row in rows if row["split"] == split and category in (None, row["category"])]
+        return [{**row, "line": str(number)} for number, row in enumerate(reader, start=2)]
 
 
 def load_images(root: Path, spec: PreprocessSpec, split: str, category: str | None = None) -> ImageSet:
@@ -178,7 +187,9 @@ def load_images(root: Path, spec: PreprocessSpec, split: str, category: str | No
     """
     manifest = root / "manifest.csv"
     if manifest.is_file():
-        pairs = _manifest_series(root, _manifest_rows(manifest, split, category))
+        rows = manifest_rows(manifest)
+        wanted = [row for row in rows if row["split"] == split and category in (None, row["category"])]
+        pairs = _manifest_series(root, wanted)
     else:
         pairs = _dicom_series(root, split)
     labelled = [(prepare(series, spec), label) for series, label in pairs]
