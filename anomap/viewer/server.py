@@ -64,6 +64,7 @@ async def _serve(source: Path | None, port: int, models: Path, *, open_browser: 
     application = Application(server, views, models, debug=debug)
     build_page(server, views, application)
     server.controller.on_server_bind.add(lambda bound: _prepare(bound.app, application))
+    asyncio.get_running_loop().set_exception_handler(let_go)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):
@@ -88,6 +89,17 @@ async def _serve(source: Path | None, port: int, models: Path, *, open_browser: 
         application.close()
         with suppress(TimeoutError):  # a browser that doesn't let go
             await asyncio.wait_for(server.stop(), _STOP_S)
+
+
+def let_go(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A page that is closed while something is on its way to it is no error; wslink leaves it to the loop to complain.
+
+    Args:
+        loop: The event loop, whose own handler has the rest.
+        context: See `asyncio.loop.call_exception_handler`.
+    """
+    if not isinstance(context.get("exception"), ConnectionResetError):
+        loop.default_exception_handler(context)
 
 
 async def _announce(server: Any, *, open_browser: bool) -> None:
