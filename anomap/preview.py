@@ -6,7 +6,7 @@ The same page is the picture of the colour Secondary Capture. Everything is draw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,14 @@ def colour_map(values: npt.NDArray[Any]) -> UInt8:
     colours = np.stack([np.interp(filled, stops, [c[i] for c in HEAT]) for i in range(3)], axis=-1)
     colours[np.isnan(values)] = NOTHING
     return np.round(colours).astype(np.uint8)
+
+
+def grey_picture(values: npt.NDArray[Any]) -> UInt8:
+    """Black to white of values in [0, 1]; NaN becomes `NOTHING`. ``(...)`` -> ``(..., 3)``."""
+    grey = np.round(np.nan_to_num(np.clip(values, 0.0, 1.0)) * 255).astype(np.uint8)
+    colours = np.repeat(grey[..., None], 3, axis=-1)
+    colours[np.isnan(values)] = NOTHING
+    return colours
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +175,10 @@ def _row(
     page: Image.Image, draw: ImageDraw.ImageDraw, analysis: Analysis, look: _Look, n: int, left: int, top: int
 ) -> None:
     frame = int(analysis.score_map.frame[n])
-    grey = _shown(analysis.series.pixels[frame], analysis, n)
-    fit = _reconstructed(analysis, n)
-    wd = analysis.score_map.maps["wd"][frame]
-    pictures = (
-        _scaled(grey, look),
-        _scaled(fit, look),
-        _scaled(colour_map(wd / look.top), look),
-        _scaled(grey, look),
-    )
+    grey = _panel(_windowed(analysis.series.pixels[frame], analysis, n), look, grey_picture)
+    fit = _panel(_windowed(analysis.reconstructed(n), analysis, n), look, grey_picture)
+    wd = _panel(analysis.score_map.maps["wd"][frame] / np.float32(look.top), look, colour_map)
+    pictures = (grey, fit, wd, grey)
     for column, picture in enumerate(pictures):
         at = left + column * (look.width + GAP)
         page.paste(picture, (at, top))
@@ -188,26 +191,31 @@ def _row(
     draw.text((left, top + look.height + 8), caption, TEXT, _font(14))
 
 
-def _shown(pixels: Float32, analysis: Analysis, n: int) -> UInt8:
-    """Source pixels through the window of the model, ``(R, C)`` -> ``(R, C, 3)``."""
+def _windowed(pixels: Float32, analysis: Analysis, n: int) -> Float32:
+    """Source pixels through the window of the model, ``(R, C)`` in [0, 1]."""
     prepared = analysis.prepared
-    model_value = (pixels - prepared.offset[n]) / prepared.gain[n]
-    grey = np.round(np.clip((model_value + 1.0) * 127.5, 0, 255))
-    colours = np.repeat(np.nan_to_num(grey)[..., None], 3, axis=-1).astype(np.uint8)
-    colours[np.isnan(grey)] = NOTHING
-    return colours
+    share = (pixels - np.float32(prepared.offset[n] - prepared.gain[n])) / np.float32(2 * prepared.gain[n])
+    return np.clip(share, 0.0, 1.0, out=share)
 
 
-def _reconstructed(analysis: Analysis, n: int) -> UInt8:
-    """The reconstruction on the source grid, through the same window."""
-    return _shown(analysis.reconstructed(n), analysis, n)
+def _panel(values: Float32, look: _Look, colours: Callable[[npt.NDArray[Any]], UInt8]) -> Image.Image:
+    """A picture of ``(R, C)`` values at panel size.
+
+    Enlarged smoothly once it has colours; shrunk by area before, which costs a tenth on large radiographs.
+    """
+    size = (look.width, look.height)
+    if look.width > values.shape[1]:
+        return Image.fromarray(colours(values)).resize(size, Image.Resampling.BICUBIC)
+    known = np.isfinite(values)
+    shrunk = _area_mean(np.where(known, values, np.float32(0)), size)
+    if not known.all():
+        share = _area_mean(known.astype(np.float32), size)
+        shrunk = np.where(share >= 0.5, shrunk / np.maximum(share, 0.5), np.float32(np.nan))
+    return Image.fromarray(colours(shrunk))
 
 
-def _scaled(pixels: UInt8, look: _Look) -> Image.Image:
-    """A panel: enlarged smoothly, shrunk by area."""
-    picture = Image.fromarray(pixels)
-    enlarge = look.width > picture.width
-    return picture.resize((look.width, look.height), Image.Resampling.BICUBIC if enlarge else Image.Resampling.BOX)
+def _area_mean(values: Float32, size: tuple[int, int]) -> Float32:
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
 
 
 def _outline(page: Image.Image, analysis: Analysis, look: _Look, frame: int, at: tuple[int, int]) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from anomap.errors import AnomapError
 from anomap.types import Bool, Float32, Float64
 
+_BLOCK = 1 << 16  # source pixels interpolated at a time: what is in between stays in the processor's cache
+
 
 def fit_square(shape: tuple[int, int], spacing_mm: tuple[float, float], size: int, fit: str) -> Float64:
     """The grid that shows a whole frame.
@@ -129,17 +131,16 @@ def resample_to_source(values: Float32, to_source: Float64, shape: tuple[int, in
         ``(R, C)`` float32, bilinear; the outer half of a border pixel has its value; NaN outside of the model's square.
     """
     axes = _axes(to_source)
-    rows, columns = (
+    (first, second, share), (left, right, along) = (
         _taps(shape[axis.source], extent, axis.scale, axis.shift)
         for axis, extent in zip(axes, values.shape, strict=True)
     )
-    below, above, share = rows
-    along_rows = _blend(values[below], values[above], share[:, None])
-    below, above, share = columns
-    placed = _blend(along_rows[:, below], along_rows[:, above], share[None])
-    if axes[0].source == 1:
-        placed = placed.T
-    return np.ascontiguousarray(placed, np.float32)
+    placed = np.empty((len(first), len(left)), np.float32)
+    block = max(1, _BLOCK // len(left))
+    for rows in (slice(start, start + block) for start in range(0, len(first), block)):
+        blended = _blend(values[first[rows]], values[second[rows]], share[rows, None])
+        placed[rows] = _blend(np.take(blended, left, axis=1), np.take(blended, right, axis=1), along)
+    return np.ascontiguousarray(placed.T) if axes[0].source == 1 else placed
 
 
 class _Axis:

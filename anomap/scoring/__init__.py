@@ -259,4 +259,4 @@ def _place(
     for name, (values, shift) in layers.items():
         shifted = to_source @ np.array([[1.0, 0.0, shift], [0.0, 1.0, shift], [0.0, 0.0, 1.0]])
         placed = resample_to_source(values.astype(np.float32), shifted, shape)
-        maps[name][frame] = np.where(covered, placed, maps[name][frame])
+        np.copyto(maps[name][frame], placed, where=covered)
