@@ -143,8 +143,8 @@ def judged(
 
 
 def score_config(bundle: Bundle) -> ScoreConfig:
-    """The score settings of a bundle: its cohort was measured with them."""
-    return ScoreConfig(window=bundle.info.window, levels=bundle.info.levels)
+    """The score settings of a bundle: its cohort was measured with them. Only the maps that outputs show are made."""
+    return ScoreConfig(window=bundle.info.window, levels=bundle.info.levels, maps=("residual", "wd"))
 
 
 def provenance_of(bundle: Bundle, config: AnalyzeConfig, fit: Reconstruction, seconds: dict[str, float]) -> Json:

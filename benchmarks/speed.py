@@ -1,4 +1,4 @@
-"""Seconds per image: by stage for both presets, of projection (benchmarks/projection.py), and of scores beside scipy.
+"""Seconds per image by stage, of projection, of scores beside scipy; seconds and memory of whole CT series.
 
 python -m benchmarks.speed                 # the models in models/, phantoms as input
 python -m benchmarks.speed --device cuda
@@ -34,6 +34,7 @@ from anomap.projection.schedule import PAPER, preset
 from anomap.study import resolve_device
 from benchmarks import projection
 from benchmarks import scoring as scores
+from benchmarks import series as whole_series
 from benchmarks.projection import Networks, PresetTimes, Rates, StepFloor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,6 +76,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--threads", type=int, help="processor threads; torch's own choice when omitted")
     parser.add_argument("--slices", type=int, default=8, help="slices of the CT phantom")
+    parser.add_argument(
+        "--series", type=int, nargs="*", default=[24, 100, 300], help="slices of the CT phantoms analysed as a whole"
+    )
     parser.add_argument("--radiographs", type=int, default=2, help="radiographs analysed, one after the other")
     parser.add_argument("--repeats", type=int, default=3, help="rounds; medians over them")
     parser.add_argument("--paper-steps", type=int, default=10, help="steps of preset paper that are timed")
@@ -222,12 +226,17 @@ def main(words: list[str] | None = None) -> int:
     compiler = scores.time_compiler()
     scoring = [scores.time_scoring(side, options.scipy_rows, options.repeats, device) for side in options.sides]
     presets, floors, rates = time_projection(options, device)
-    texts = (report(stages), projection.report(presets, floors, rates), scores.report(scoring))
+    with tempfile.TemporaryDirectory() as name:
+        whole = whole_series.time_series(options.series, options.repeats, device, options.models, Path(name))
+    texts = (
+        report(stages), whole_series.report(whole), projection.report(presets, floors, rates), scores.report(scoring)
+    )  # fmt: skip
     print("\n\n".join(texts))
     content = {
         "format": FORMAT,
         "machine": describe_machine(device, ROOT),
         "stages": [asdict(times) for times in stages],
+        "series": [asdict(found) for found in whole],
         "compiler_seconds": compiler,
         "scoring": [asdict(found) for found in scoring],
         "projection": [asdict(times) for times in presets],

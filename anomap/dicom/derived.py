@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -198,7 +198,8 @@ def body_part(series: ImageSeries) -> str:
 
 def _source(header: Dataset, series: ImageSeries) -> Dataset:
     source = Dataset()
-    source.update({element.tag: deepcopy(element) for element in header if not element.tag.is_private})
+    # Only sequences are changed within: of the rest a shallow copy is as good, in half the time.
+    source.update({e.tag: deepcopy(e) if e.VR == "SQ" else copy(e) for e in header if not e.tag.is_private})
     source.remove_private_tags()
     source.file_meta = FileMetaDataset()
     source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -31,7 +31,8 @@ def build_parametric_map(series: ImageSeries, score_map: ScoreMap, result: Anoma
     """
     if not series.frame_of_reference:
         return None
-    values = np.nan_to_num(np.abs(score_map.maps["residual"]), nan=0.0)
+    values = np.abs(score_map.maps["residual"])
+    np.nan_to_num(values, copy=False, nan=0.0)
     top = max(float(values.max()), 1.0)
     with silent():
         dataset: Dataset = ParametricMap(
@@ -76,8 +77,8 @@ def sort_ascending(dataset: Dataset) -> None:
     normal = np.cross(cosines[:3], cosines[3:])
     heights = [normal @ np.array(g.PlanePositionSequence[0].ImagePositionPatient, float) for g in groups]
     order = np.argsort(heights, kind="stable")
-    pixels = np.frombuffer(dataset.FloatPixelData, np.float32).reshape(len(groups), -1)
-    dataset.FloatPixelData = pixels[order].tobytes()
+    pixels = np.frombuffer(dataset.FloatPixelData, np.uint8).reshape(len(groups), -1)
+    dataset.FloatPixelData = b"".join(pixels[k].data for k in order)  # a series of 300 slices is 315 MB a copy
     dataset.PerFrameFunctionalGroupsSequence = Items([groups[k] for k in order])
     for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence, 1):
         group.FrameContentSequence[0].DimensionIndexValues = [number]

@@ -25,6 +25,9 @@ from anomap.types import Bool, Float32, Float64, Prepared, Reconstruction, Score
 __all__ = ["SCORES", "Score", "ScoreConfig", "body_by_corners", "quantise", "score", "window_area_px"]
 
 
+MAPS = ("residual", "mse", "wd")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreConfig:
     """How images are compared.
@@ -33,13 +36,17 @@ class ScoreConfig:
         window: Side of the scored windows in model pixels.
         levels: Grey levels the model's range is divided into.
         compat: Score as the reference script of the paper does, defects included (see `score`).
+        maps: Which maps are placed on the source grid, of "residual", "mse" and "wd"; scores are always all taken.
     """
 
     window: int  # 32 of 512 pixels in the paper; part of a bundle, its cohort was measured with it
     levels: int = 256  # as published; 4096 resolves a CT window of 350 HU to 0.09 HU
     compat: bool = False  # parity with published numbers; never for patients
+    maps: tuple[str, ...] = MAPS
 
     def __post_init__(self) -> None:
+        if not set(self.maps) <= set(MAPS):
+            raise AnomapError("E501", f"maps are {', '.join(MAPS)}, not {', '.join(self.maps)}")
         if self.window < 1 or not 2 <= self.levels <= 65536:
             raise AnomapError("E302", f"window {self.window} or grey levels {self.levels} are out of range")
 
@@ -98,7 +105,7 @@ def score(
         config: How to compare.
 
     Returns:
-        Scores with the names of `SCORES`; maps "residual", "mse" and "wd".
+        Scores with the names of `SCORES`, and the maps of `config.maps`.
 
     Raises:
         AnomapError: E114 when an image has no body, E113 when no window lies inside it, E200 when the window is
@@ -106,7 +113,7 @@ def score(
     """
     if reconstruction.images.shape != prepared.images.shape:
         raise AnomapError("E501", f"reconstructions are {reconstruction.images.shape}, images {prepared.images.shape}")
-    maps = {name: np.full(source_shape, np.nan, np.float32) for name in ("residual", "mse", "wd")}
+    maps = {name: np.full(source_shape, np.nan, np.float32) for name in config.maps}
     per_image = {name: np.empty(len(prepared.images)) for name in SCORES}
     per_image["w_distance"][:] = reconstruction.prior_distance
     top_window = np.empty((len(prepared.images), 4), np.int64)
@@ -256,7 +263,8 @@ def _place(
     residual = signed_residual(prepared.images[n, 0], reconstruction.images[n, 0], prepared.spec.score_range / 2)
     layers = {"residual": (extend(np.where(valid, residual, np.nan), reach=1), 0.0)}
     layers |= {name: centre_on_pixels(values, window, valid) for name, values in dense.items()}
-    for name, (values, shift) in layers.items():
+    for name in maps:
+        values, shift = layers[name]
         shifted = to_source @ np.array([[1.0, 0.0, shift], [0.0, 1.0, shift], [0.0, 0.0, 1.0]])
         placed = resample_to_source(values.astype(np.float32), shifted, shape)
         np.copyto(maps[name][frame], placed, where=covered)

@@ -10,6 +10,7 @@ from benchmarks.speed import STAGES, main
 def content(toy_models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     output = tmp_path_factory.mktemp("results")
     words = ["--models", toy_models, "--output", output, "--device", "cpu", "--slices", 2, "--radiographs", 1]
+    words += ["--series", 2, 3]
     words += ["--repeats", 1, "--paper-steps", 2, "--sides", 32, 48, "--scipy-rows", 1]
     words += ["--networks", "64:256", "--batch", 2, "--batches", 1, 2]
     assert main([str(word) for word in words]) == 0
@@ -24,6 +25,14 @@ def test_every_stage_of_every_bundle_and_preset_is_timed(content: dict) -> None:
         assert all(value > 0 for value in row["seconds"].values())
         assert row["total"] == pytest.approx(sum(row["seconds"].values()), abs=1e-3)
     assert (found["toy-ct", "fast"]["images"], found["toy-radiograph", "fast"]["images"]) == (2, 1)
+
+
+def test_whole_series_have_seconds_by_stage_and_a_peak_of_memory(content: dict) -> None:
+    assert [row["slices"] for row in content["series"]] == [2, 3]
+    for row in content["series"]:
+        assert {"start and read", "prepare", "project", "score", "overlays", "report"} <= set(row["stages"])
+        assert row["seconds"] == pytest.approx(sum(row["stages"].values()), abs=0.2)
+        assert 0.1 < row["peak_gb"] < 10
 
 
 def test_scaled_figures_say_so(content: dict) -> None:
