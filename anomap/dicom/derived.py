@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Protocol
 from uuid import NAMESPACE_OID, uuid5
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -24,10 +24,11 @@ from pydicom.valuerep import DA, TM
 from anomap.dicom.codes import PROCESSING_EQUIPMENT, coding_scheme_identification
 from anomap.dicom.header import number, quiet
 from anomap.errors import AnomapError
-from anomap.types import AnomalyResult, ImageSeries
+from anomap.types import ImageSeries
 
 MANUFACTURER = "anomap"  # `anomap.dicom.header` knows our own results by it
 DISCLAIMER = "not a diagnosis; research use only"
+COMPARED = "Compared images with reconstructions by a generative model"
 
 _IDENTITY = ("bundle_sha256", "config_sha256", "software_version", "cohort_id")
 _TYPE_2 = (
@@ -45,7 +46,18 @@ _FORMS = {
 _PARSERS = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 
 
-def derived_uid(series: ImageSeries, result: AnomalyResult, what: str) -> str:
+class Traced(Protocol):
+    """What an object is made of: an `AnomalyResult`, or another result that says where it comes from.
+
+    Attributes:
+        provenance: Keys of `_IDENTITY`, "bundle_name" and "created" (ISO 8601); others don't count.
+    """
+
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+def derived_uid(series: ImageSeries, result: Traced, what: str) -> str:
     """A UID that depends on the source images, the analysis and `what`, on nothing else (PS3.5 B.2).
 
     Args:
@@ -57,13 +69,13 @@ def derived_uid(series: ImageSeries, result: AnomalyResult, what: str) -> str:
     return f"2.25.{uuid5(NAMESPACE_OID, chr(0).join(parts)).int}"
 
 
-def device_uid(result: AnomalyResult) -> str:
+def device_uid(result: Traced) -> str:
     """UID of the algorithm: this software with these weights."""
     parts = (MANUFACTURER, *(str(result.provenance.get(key, "")) for key in ("software_version", "bundle_sha256")))
     return f"2.25.{uuid5(NAMESPACE_OID, chr(0).join(parts)).int}"
 
 
-def equipment(result: AnomalyResult) -> dict[str, str]:
+def equipment(result: Traced) -> dict[str, str]:
     """Keyword arguments of highdicom's constructors that name the equipment.
 
     Model name and version are also the algorithm's (IHE AIR 6.5.3.1 wants them equal): the model that was used, the
@@ -78,7 +90,7 @@ def equipment(result: AnomalyResult) -> dict[str, str]:
     }
 
 
-def identity(series: ImageSeries, result: AnomalyResult, what: str, offset: int) -> dict[str, Any]:
+def identity(series: ImageSeries, result: Traced, what: str, offset: int) -> dict[str, Any]:
     """Keyword arguments of highdicom's constructors that identify one object in a series of its own.
 
     Args:
@@ -95,12 +107,12 @@ def identity(series: ImageSeries, result: AnomalyResult, what: str, offset: int)
     }
 
 
-def algorithm_name(result: AnomalyResult) -> str:
+def algorithm_name(result: Traced) -> str:
     """Name of software and model."""
     return plain(f"anomap {result.provenance.get('bundle_name', '')}", 64).strip()
 
 
-def algorithm_version(result: AnomalyResult) -> str:
+def algorithm_version(result: Traced) -> str:
     """The software's version and 12 digits of the weights' SHA-256."""
     provenance = result.provenance
     return plain(f"{provenance.get('software_version', '')}+sha256:{str(provenance.get('bundle_sha256', ''))[:12]}", 64)
@@ -127,7 +139,7 @@ def series_number(series: ImageSeries, offset: int) -> int:
     return 100 * (abs(int(first or 0)) % 10_000_000) + offset
 
 
-def created(result: AnomalyResult) -> datetime:
+def created(result: Traced) -> datetime:
     """When the result was made, in UTC.
 
     Raises:
@@ -160,7 +172,9 @@ def silent() -> Iterator[None]:
         logger.disabled = before
 
 
-def finish(dataset: Dataset, series: ImageSeries, result: AnomalyResult, description: str) -> Dataset:
+def finish(
+    dataset: Dataset, series: ImageSeries, result: Traced, description: str, contribution: str = COMPARED
+) -> Dataset:
     """Complete and mend an object that a highdicom constructor made.
 
     Args:
@@ -168,6 +182,7 @@ def finish(dataset: Dataset, series: ImageSeries, result: AnomalyResult, descrip
         series: What was analysed.
         result: Its result.
         description: What the series of the object holds, ASCII, at most 40 characters.
+        contribution: What was done with the images, a short sentence in ASCII.
 
     Returns:
         `dataset`.
@@ -178,7 +193,7 @@ def finish(dataset: Dataset, series: ImageSeries, result: AnomalyResult, descrip
         _set_character_set(dataset, header)
         _set_times(dataset, header, created(result))
         dataset.SeriesDescription = plain(f"{description} - NOT A DIAGNOSIS", 64)
-        dataset.ContributingEquipmentSequence = _contributions(dataset, result)
+        dataset.ContributingEquipmentSequence = _contributions(dataset, result, contribution)
         dataset.CodingSchemeIdentificationSequence = coding_scheme_identification()
         _mend_dimensions(dataset, series, result)
         if dataset.get("PatientIdentityRemoved") == "YES" and not _says_how(dataset):
@@ -269,7 +284,7 @@ def _set_times(dataset: Dataset, header: Dataset, moment: datetime) -> None:
             setattr(dataset, f"{keyword}Time", moment.strftime("%H%M%S"))
 
 
-def _contributions(dataset: Dataset, result: AnomalyResult) -> list[Dataset]:
+def _contributions(dataset: Dataset, result: Traced, contribution: str) -> list[Dataset]:
     """Ours first (IHE AIR 6.5.3.1), then those that highdicom named: the scanner and itself, without its clock."""
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator = PROCESSING_EQUIPMENT.value, PROCESSING_EQUIPMENT.scheme_designator
@@ -278,7 +293,7 @@ def _contributions(dataset: Dataset, result: AnomalyResult) -> list[Dataset]:
     own.Manufacturer, own.ManufacturerModelName = named["manufacturer"], named["manufacturer_model_name"]
     own.SoftwareVersions, own.DeviceSerialNumber = named["software_versions"], named["device_serial_number"]
     own.DeviceUID, own.ContributionDateTime = device_uid(result), moment
-    own.ContributionDescription = f"Compared images with reconstructions by a generative model; {DISCLAIMER}"
+    own.ContributionDescription = f"{contribution}; {DISCLAIMER}"
     own.PurposeOfReferenceCodeSequence = [code]
     others: list[Dataset] = list(dataset.get("ContributingEquipmentSequence", []))
     for item in others:
@@ -287,7 +302,7 @@ def _contributions(dataset: Dataset, result: AnomalyResult) -> list[Dataset]:
     return [own, *others]
 
 
-def _mend_dimensions(dataset: Dataset, series: ImageSeries, result: AnomalyResult) -> None:
+def _mend_dimensions(dataset: Dataset, series: ImageSeries, result: Traced) -> None:
     """Highdicom draws the Dimension Organization UID at random."""
     items: list[Any] = [*dataset.get("DimensionOrganizationSequence", []), *dataset.get("DimensionIndexSequence", [])]
     for item in items:

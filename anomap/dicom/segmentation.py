@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
@@ -10,6 +13,8 @@ from pydicom.dataset import Dataset
 
 from anomap.dicom.codes import ARTIFICIAL_INTELLIGENCE, R1_REGION, SPATIAL_CONCEPT
 from anomap.dicom.derived import (
+    COMPARED,
+    Traced,
     algorithm_name,
     algorithm_version,
     derived_uid,
@@ -19,11 +24,19 @@ from anomap.dicom.derived import (
     silent,
     sources,
 )
-from anomap.types import AnomalyResult, ImageSeries, Region
+from anomap.types import AnomalyResult, ImageSeries, Region, UInt16
 
 SERIES_OFFSET = 2
 _FIRST = CIELabColor(62.0, 62.0, 46.0)  # the region with the highest residual: red; the others amber, as in the preview
 _OTHERS = CIELabColor(82.0, 14.0, 56.0)
+
+
+class ContentLabel(NamedTuple):
+    """Content Label, Content Description, and what the series holds (see `finish`)."""
+
+    code: str
+    description: str
+    series: str
 
 
 def build_segmentation(series: ImageSeries, result: AnomalyResult) -> Dataset | None:
@@ -42,20 +55,50 @@ def build_segmentation(series: ImageSeries, result: AnomalyResult) -> Dataset | 
     """
     if not result.regions or (series.modality == "CT" and not series.frame_of_reference):
         return None
+    segments = [_segment(region, series, result) for region in result.regions]
+    label = ContentLabel("ANOMAP_REGIONS", "Regions of elevated residual; not a diagnosis", "anomap regions")
+    return binary_segmentation(series, result, result.labels, segments, label, "seg", SERIES_OFFSET)
+
+
+def binary_segmentation(
+    series: ImageSeries,
+    result: Traced,
+    labels: UInt16,
+    segments: Sequence[SegmentDescription],
+    label: ContentLabel,
+    what: str,
+    offset: int,
+    contribution: str = COMPARED,
+) -> Dataset:
+    """A SEG BINARY on the pixels of the source images.
+
+    Args:
+        series: With DICOM headers; CT with Frame of Reference, or one radiograph without.
+        result: Whose provenance names the object.
+        labels: ``(K, R, C)``, n where segment n is, 0 elsewhere; not all 0.
+        segments: Numbered from 1.
+        label: How the object calls itself.
+        what: Names the object, see `identity`.
+        offset: Of the series number, see `identity`.
+        contribution: See `finish`.
+
+    Raises:
+        AnomapError: E501 when the series never was DICOM.
+    """
     with silent():
         dataset: Dataset = Segmentation(
             source_images=sources(series),
-            pixel_array=result.labels.astype(np.uint8 if len(result.regions) < 256 else np.uint16),
+            pixel_array=labels.astype(np.uint8 if len(segments) < 256 else np.uint16),
             segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=[_segment(region, series, result) for region in result.regions],
-            **identity(series, result, "seg", SERIES_OFFSET),
-            content_label="ANOMAP_REGIONS",
-            content_description="Regions of elevated residual; not a diagnosis",
+            segment_descriptions=segments,
+            **identity(series, result, what, offset),
+            content_label=label.code,
+            content_description=label.description,
             **equipment(result),
         )
         if not series.frame_of_reference:
             _drop_empty_measures(dataset)
-    return finish(dataset, series, result, "anomap regions")
+    return finish(dataset, series, result, label.series, contribution)
 
 
 def tracking_uid(series: ImageSeries, result: AnomalyResult, region: Region) -> str:
