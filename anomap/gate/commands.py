@@ -88,25 +88,21 @@ class Gate:
         """Do it; the exit status."""
         from anomap.cli import model_folder
         from anomap.gate.policy import Policy, read_policy
-        from anomap.gate.run import gate, status_of
+        from anomap.gate.run import gate
 
         limits = Policy(alpha_review=self.config.alpha_review, alpha_reject=self.config.alpha_reject,
                         weights=dict(self.config.score_weights))  # fmt: skip
         policy = read_policy(self.policy) if self.policy else limits
-        try:
-            with listening(as_json=self.as_json) as listener:
-                outcome = gate(
-                    self.source, self.out, model_folder(self.models), self.config, policy, self.mode, listener
-                )
-        except Exception as error:
-            ours = print_error(error, as_json=self.as_json, debug=self.debug)
-            status = status_of(ours)
-            kept = status in (ExitStatus.USAGE, ExitStatus.CANCELLED)  # nothing was recorded, or a person must act
-            return ExitStatus.OK if self.mode == "shadow" and not kept else status
-        print_result(outcome.content, str(self.out), as_json=self.as_json)
-        for failure in outcome.errors:
+        with listening(as_json=self.as_json) as listener:
+            verdict = gate(self.source, self.out, model_folder(self.models), self.config, policy, self.mode, listener)
+        if verdict.outcome is None:
+            print_error(verdict.error, as_json=self.as_json, debug=self.debug)
+            kept = verdict.status in (ExitStatus.USAGE, ExitStatus.CANCELLED)  # nothing recorded, or a person must act
+            return ExitStatus.OK if self.mode == "shadow" and not kept else verdict.status
+        print_result(verdict.outcome.content, str(self.out), as_json=self.as_json)
+        for failure in verdict.outcome.errors:
             print_error(failure, as_json=self.as_json, debug=self.debug)
-        return ExitStatus.OK if self.mode == "shadow" else outcome.status
+        return ExitStatus.OK if self.mode == "shadow" else verdict.status
 
 
 @dataclass(frozen=True, kw_only=True)

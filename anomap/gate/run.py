@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from anomap.config import AnalyzeConfig
 from anomap.errors import AnomapError, ExitStatus
 from anomap.gate.policy import Policy
-from anomap.output import staged
+from anomap.output import as_error, staged
 from anomap.study import Listener, StudyOutcome, StudyRun
-from anomap.types import Verdict
+from anomap.types import ImageSeries, Verdict
 
 Mode = Literal["enforce", "shadow"]
 _STATUS = {Verdict.PASS: ExitStatus.OK, Verdict.REJECT: ExitStatus.REJECT}  # everything else is for a person
+_NOTHING = AnomapError("E501", "the gate gave no verdict")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateVerdict:
+    """What the gate says of a study: the exit status of `anomap gate` and the branch an application takes.
+
+    One without `outcome` is a failure, whatever else it holds: nothing but a published result can pass.
+
+    Attributes:
+        outcome: What was published; None when the run failed as a whole.
+        series: The images it was given on, in the order of ``outcome.content["series"]``: a next step that takes these,
+            and doesn't read the input again, works on what was judged.
+        error: What ended the run.
+    """
+
+    outcome: StudyOutcome | None = None
+    series: tuple[ImageSeries, ...] = ()
+    error: AnomapError = _NOTHING
+
+    @property
+    def status(self) -> ExitStatus:
+        """The exit status; ``OK`` when everything was analysed, published and passed, and never else."""
+        return status_of(self.error) if self.outcome is None else decide(self.outcome.content)
+
+    @property
+    def passed(self) -> bool:
+        """Whether a next step may run."""
+        return self.status is ExitStatus.OK
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict in ``result.json`` and in the report; None when there is none."""
+        stated = self.outcome.content["verdict"] if self.outcome else None
+        return Verdict(stated) if stated else None
 
 
 def gate(
@@ -26,7 +61,7 @@ def gate(
     policy: Policy,
     mode: Mode = "enforce",
     listener: Listener | None = None,
-) -> StudyOutcome:
+) -> GateVerdict:
     """Analyse a study under a policy and publish the results; ``result.json`` says under "gate" what was decided.
 
     Args:
@@ -39,20 +74,24 @@ def gate(
         listener: Told of every step.
 
     Returns:
-        What was published; its status is that of the gate.
-
-    Raises:
-        AnomapError: As `anomap.study.analyze`.
+        The verdict. It holds what `anomap.study.analyze` raises as its error: a failure is an answer, too. Being
+        cancelled is none, and goes on as an exception.
     """
     weights = tuple(sorted(policy.weights.items()))
     config = replace(config, alpha_review=policy.alpha_review, alpha_reject=policy.alpha_reject, score_weights=weights)
-    with staged(output, overwrite=config.overwrite) as folder:
-        run = StudyRun(folder, models, config, listener or (lambda _: None), check=policy.refusal)
-        study = run.read(source)
-        for number, series in enumerate(study.series, 1):
-            run.one_series(number, len(study.series), series)
-        outcome = run.finish(output, lambda content: {"gate": {"mode": mode, "exit_status": int(decide(content))}})
-    return replace(outcome, status=decide(outcome.content))
+    try:
+        with staged(output, overwrite=config.overwrite) as folder:
+            run = StudyRun(folder, models, config, listener or (lambda _: None), check=policy.refusal)
+            study = run.read(source)
+            for number, series in enumerate(study.series, 1):
+                run.one_series(number, len(study.series), series)
+            outcome = run.finish(output, lambda content: {"gate": {"mode": mode, "exit_status": int(decide(content))}})
+    except Exception as error:
+        failure = as_error(error)
+        if failure is not error:
+            failure.__cause__ = error
+        return GateVerdict(error=failure)
+    return GateVerdict(outcome=outcome, series=study.series)
 
 
 def decide(content: Mapping[str, Any]) -> ExitStatus:

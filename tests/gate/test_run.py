@@ -1,11 +1,13 @@
 """The decision: 0 only when everything was analysed and passed."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 
 from anomap.errors import AnomapError, ExitStatus
-from anomap.gate.run import decide, status_of
+from anomap.gate.run import GateVerdict, decide, status_of
+from anomap.study import StudyOutcome
 
 
 def content(status, verdict, *series):
@@ -43,3 +45,15 @@ def test_nothing_but_a_complete_pass_is_0():
 def test_a_time_out_counts_as_failed():
     assert status_of(AnomapError("E402", "too slow")) is ExitStatus.FAILED
     assert status_of(AnomapError("E103", "gap")) is ExitStatus.UNUSABLE_INPUT
+
+
+def test_a_verdict_without_a_published_result_has_not_passed():
+    for verdict in (GateVerdict(), GateVerdict(error=AnomapError("E402", "too slow"))):
+        assert (verdict.passed, verdict.verdict, verdict.status) == (False, None, 4)
+    assert GateVerdict(error=AnomapError("E104", "two patients")).status == 3
+
+
+def test_a_verdict_says_what_its_result_says():
+    for study, status in ((content("complete", "PASS"), 0), (content("partial", "PASS"), 10)):
+        verdict = GateVerdict(outcome=StudyOutcome(output=Path(), content=study, status=ExitStatus.OK))
+        assert (verdict.verdict, verdict.status, verdict.passed) == ("PASS", status, status == 0)
