@@ -56,9 +56,24 @@ def read_settings(words: Sequence[str], environment: Mapping[str, str] = os.envi
         AnomapError: E200 when something is missing or not understood.
         SystemExit: After ``--help``, and with status 2 for unknown options.
     """
-    options = _parser().parse_args(words)
+    return settings_of(option_parser().parse_args(words), environment)
+
+
+def settings_of(
+    options: argparse.Namespace, environment: Mapping[str, str] = os.environ, default: Path = APP_YAML
+) -> Settings:
+    """The settings of parsed options in an environment.
+
+    Args:
+        options: Those of `option_parser`.
+        environment: Variables.
+        default: Settings file where neither names one.
+
+    Raises:
+        AnomapError: E200 when something is missing or not understood.
+    """
     file = options.config or environment.get("HOLOSCAN_CONFIG_PATH")
-    content = read_yaml(Path(file) if file else APP_YAML)
+    content = read_yaml(Path(file) if file else default)
     timeout = options.timeout if options.timeout is not None else _number(content.get("timeout_s", 0), "timeout_s")
     source = _required(options.input, environment, "input", "HOLOSCAN_INPUT_PATH", "MERCURE_IN_DIR")
     output = _required(options.output, environment, "output", "HOLOSCAN_OUTPUT_PATH", "MERCURE_OUT_DIR")
@@ -76,11 +91,20 @@ def read_settings(words: Sequence[str], environment: Mapping[str, str] = os.envi
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def option_parser(
+    program: str = "python -m deploy_app",
+    description: str = "anomap as a MONAI Deploy application.",
+    statuses: str = "0 complete, 2 usage, 3 input unusable, 4 failed, 5 partly done, 124 time-out",
+) -> argparse.ArgumentParser:
+    """The options that applications share; add your own.
+
+    Args:
+        program: How it is started.
+        description: One sentence.
+        statuses: What its exit statuses mean.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m deploy_app",
-        description=f"anomap as a MONAI Deploy application. {NOT_A_DIAGNOSIS}",
-        epilog="Exit status: 0 complete, 2 usage, 3 input unusable, 4 failed, 5 partly done, 124 time-out.",
+        prog=program, description=f"{description} {NOT_A_DIAGNOSIS}", epilog=f"Exit status: {statuses}."
     )
     parser.add_argument("-i", "--input", type=Path, help="DICOM folder, zip or file; else $HOLOSCAN_INPUT_PATH")
     parser.add_argument("-o", "--output", type=Path, help="empty folder for the results; else $HOLOSCAN_OUTPUT_PATH")

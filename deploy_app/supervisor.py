@@ -24,6 +24,7 @@ from anomap.process import end_group
 from deploy_app.settings import Settings, read_settings
 
 _HELP = "Nothing was published; see what the application has written to stderr."
+STATUSES = frozenset({ExitStatus.OK, ExitStatus.PARTIAL, ExitStatus.UNUSABLE_INPUT, ExitStatus.FAILED})
 GRACE_S = 5.0  # between asking a child to end and ending it
 
 Command = Callable[[Settings, Path], list[str]]
@@ -41,12 +42,15 @@ def main(words: Sequence[str] | None = None) -> int:
         return int(print_error(error, as_json=False, debug=False).status)
 
 
-def supervise(settings: Settings, command: Command | None = None) -> dict[str, Any]:
+def supervise(
+    settings: Settings, command: Command | None = None, statuses: frozenset[ExitStatus] = STATUSES
+) -> dict[str, Any]:
     """Run one study in a child process and publish its result.
 
     Args:
         settings: What to run.
         command: The child's command line, for settings and staging folder; the application when omitted.
+        statuses: Exit statuses the child may end with.
 
     Returns:
         The top ``result.json``.
@@ -58,7 +62,7 @@ def supervise(settings: Settings, command: Command | None = None) -> dict[str, A
     build = command or child_command
     with staged(settings.output, overwrite=settings.config.overwrite) as folder:
         status = _run(build(settings, folder), settings)
-        content = _checked(folder, status)
+        content = _checked(folder, status, statuses)
         return flatten(folder) if settings.layout == "flat" else content
 
 
@@ -105,7 +109,7 @@ def _run(command: list[str], settings: Settings) -> int:
         child.wait()
 
 
-def _checked(folder: Path, status: int) -> dict[str, Any]:
+def _checked(folder: Path, status: int, known: frozenset[ExitStatus]) -> dict[str, Any]:
     """The child's result, if it is one and fits the way the child ended."""
     if status < 0:
         raise AnomapError("E500", f"the application was ended by signal {-status}", _HELP)
@@ -119,7 +123,6 @@ def _checked(folder: Path, status: int) -> dict[str, Any]:
     error = content.get("error")
     if error and error.get("code") in CODES:
         raise AnomapError(error["code"], error["message"], error["remedy"])
-    known = {ExitStatus.OK, ExitStatus.PARTIAL, ExitStatus.UNUSABLE_INPUT, ExitStatus.FAILED}
     if stated not in known:
         raise AnomapError("E500", f"the application's result has the unknown exit status {stated}")
     return content

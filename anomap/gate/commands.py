@@ -87,12 +87,10 @@ class Gate:
     def run(self) -> int:
         """Do it; the exit status."""
         from anomap.cli import model_folder
-        from anomap.gate.policy import Policy, read_policy
+        from anomap.gate.policy import policy_for
         from anomap.gate.run import gate
 
-        limits = Policy(alpha_review=self.config.alpha_review, alpha_reject=self.config.alpha_reject,
-                        weights=dict(self.config.score_weights))  # fmt: skip
-        policy = read_policy(self.policy) if self.policy else limits
+        policy = policy_for(self.policy, self.config)
         with listening(as_json=self.as_json) as listener:
             verdict = gate(self.source, self.out, model_folder(self.models), self.config, policy, self.mode, listener)
         if verdict.outcome is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from anomap.config import check_alphas
+from anomap.config import AnalyzeConfig, check_alphas
 from anomap.domain import body_regions
 from anomap.errors import AnomapError
 from anomap.tables import build, read_toml, require
@@ -89,6 +89,18 @@ def read_policy(path: Path) -> Policy:
         AnomapError: E200 when it can't be read, has an unknown key or a value of the wrong kind.
     """
     return policy_from_dict(read_toml(path, f"the contents of policy {path.name!r}"))
+
+
+def policy_for(path: Path | None, config: AnalyzeConfig) -> Policy:
+    """The policy of a file; without one, the limits and weights of a configuration and no checks.
+
+    Raises:
+        AnomapError: As `read_policy`.
+    """
+    if path is not None:
+        return read_policy(path)
+    weights = dict(config.score_weights)
+    return Policy(alpha_review=config.alpha_review, alpha_reject=config.alpha_reject, weights=weights)
 
 
 def policy_from_dict(content: Mapping[str, Any]) -> Policy:
