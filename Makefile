@@ -9,7 +9,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 IMAGE  ?= anomap:latest
 APT    := $(shell [ "$$(id -u)" = 0 ] || echo sudo) apt-get
 
-.PHONY: help setup demo test test-fast test-gpu check tools clinic-test slicer-test slicer-core-test soak docs bench interactive faults quality bundle image image-test clean
+.PHONY: help setup demo test test-fast test-gpu check tools clinic-test slicer-test slicer-core-test soak docs bench interactive faults quality bundle segmenter image image-test clean
 
 help:           ## what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -94,6 +94,9 @@ interactive: $(VENV)/.dev ## how long a viewer waits; writes benchmarks/results/
 quality: $(VENV)/.dev ## evaluate the shipped models, tables into their cards (needs ../shared/data)
 	$(BIN)/python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr
 	$(BIN)/python benchmarks/quality.py --bundle models/ct-64 --data ../shared/data/ct
+
+segmenter: $(VENV)/.dev ## train the segmenter of the gate's example (needs ../shared/data)
+	OMP_NUM_THREADS=1 $(BIN)/python -m deploy_app.examples.gated_segmentation.train --data ../shared/data/cxr
 
 clean:          ## remove what make made
 	rm -rf $(VENV) $(SLICER) demo_output build dist

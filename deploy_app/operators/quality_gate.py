@@ -65,7 +65,7 @@ def fork(fragment: Fragment, gate: QualityGateOperator, passed: Operator, withhe
     """Connect port ``verdict`` of both operators to the gate's, so that only one of them ever gets it.
 
     Both must *require* the port: an operator whose input is optional ticks without it. There are two branches because
-    Holoscan waits for ever when a gate with dynamic flows chooses none.
+    Holoscan 4.6 ends with a segmentation fault when a gate with dynamic flows chooses none.
 
     Args:
         fragment: The application, in its `compose`.

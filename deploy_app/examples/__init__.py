@@ -1,0 +1,1 @@
+"""Applications that show how to use anomap's operators before operators of others."""
