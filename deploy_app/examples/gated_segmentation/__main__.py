@@ -15,7 +15,7 @@ from deploy_app.settings import Settings, option_parser, settings_of
 from deploy_app.supervisor import STATUSES, supervise
 
 PROGRAM = "deploy_app.examples.gated_segmentation"
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parent  # the segmenter's own module would load torch here, too
 
 
 def main(words: Sequence[str] | None = None) -> int:

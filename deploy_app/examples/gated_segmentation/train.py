@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from anomap import NOT_A_DIAGNOSIS
 from anomap.bundle import METADATA, WEIGHTS, file_sha256
 from anomap.console import print_line
 from anomap.training.data import ImageSet, load_images
+from anomap.training.recipe import MONAI_SCHEMA
 from anomap.types import Float32, Float64, PreprocessSpec
 from deploy_app.examples.gated_segmentation.rule import lung_fields
 from deploy_app.examples.gated_segmentation.segmenter import LUNG_FIELDS, THRESHOLD, parsed
@@ -88,15 +90,14 @@ def metadata_of(spec: PreprocessSpec, sha256: str, training: dict[str, Any]) -> 
     """The bundle's ``metadata.json`` in MONAI's own terms, with the hash of the weights and what training came to."""
     image = {"num_channels": 1, "spatial_shape": [spec.size, spec.size], "dtype": "float32", "is_patch_data": False}
     return {
-        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
-        "meta_schema_20240725.json",
+        "schema": MONAI_SCHEMA,
         "name": LUNG_FIELDS.name,
         "version": "0.1.0",
         "changelog": {"0.1.0": "first version"},
         "monai_version": monai.__version__,
         "pytorch_version": torch.__version__.partition("+")[0],
         "numpy_version": np.__version__,
-        "required_packages_version": {"safetensors": "0.8.0"},
+        "required_packages_version": {"safetensors": version("safetensors")},
         "task": "Lung field segmentation of frontal chest radiographs, for an example",
         "description": "A small 2-D UNet that imitates a rule on grey levels (no person drew the masks). "
         "It exists to be gated, not to be used.",
