@@ -186,3 +186,12 @@ def test_monais_parser_loads_the_weights_of_the_bundle():
 def test_a_folder_without_a_bundle_is_said_so(tmp_path):
     with pytest.raises(AnomapError, match="E300"):
         load_segmenter(tmp_path)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    bundle, _ = traced_bundle(tmp_path)
+    config = json.loads((bundle / INFERENCE).read_text())
+    config["network_def"]["channels"] = [8, 16, 32, 64]
+    (bundle / INFERENCE).write_text(json.dumps(config))
+    with pytest.raises(AnomapError, match="E302"):
+        load_segmenter(bundle)

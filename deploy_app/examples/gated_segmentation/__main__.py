@@ -28,7 +28,9 @@ def main(words: Sequence[str] | None = None) -> int:
         "5 passed but not segmented, 124 time-out",
     )
     parser.add_argument("--policy", type=Path, help="policy of the gate in TOML (docs/gate.md)")
-    parser.add_argument("--bundle", type=Path, default=_HERE / "lung_fields", help="the segmenter, a MONAI Bundle")
+    parser.add_argument(
+        "--bundle", type=Path, default=_HERE / "lung_fields", help="segmenter, a MONAI Bundle; its code is run"
+    )
     options = parser.parse_args(words)
 
     def child(settings: Settings, folder: Path) -> list[str]:

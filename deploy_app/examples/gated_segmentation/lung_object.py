@@ -46,8 +46,8 @@ def build_lung_object(series: ImageSeries, lungs: Bool, segmenter: Segmenter) ->
     if not lungs.any():
         raise AnomapError("E501", "the segmenter found no lung in an image that passed")
     made = Made(provenance={
-        "bundle_name": segmenter.name, "bundle_sha256": segmenter.sha256, "software_version": __version__,
-        "created": now(),
+        "bundle_name": segmenter.name, "bundle_sha256": segmenter.sha256, "config_sha256": segmenter.config_sha256,
+        "software_version": __version__, "created": now(),
     })  # fmt: skip
     segment = SegmentDescription(
         segment_number=1,

@@ -28,7 +28,8 @@ class Segmenter:
     """A loaded bundle.
 
     Attributes:
-        name, version, sha256: Of the bundle; the hash is that of its weights.
+        name, version: Of the bundle.
+        sha256, config_sha256: Of its weights and of its configuration: together they decide every mask.
         spec: Preprocessing that the network was trained with.
         network: ``(N, 1, H, W)`` in [-1, 1] -> logits of the same shape.
         activation: Logits of one image -> probabilities.
@@ -37,6 +38,7 @@ class Segmenter:
     name: str
     version: str
     sha256: str
+    config_sha256: str
     spec: PreprocessSpec
     network: Callable[[torch.Tensor], torch.Tensor]
     activation: Callable[[torch.Tensor], torch.Tensor]
@@ -79,6 +81,7 @@ def load_segmenter(folder: Path = LUNG_FIELDS) -> Segmenter:
             name=str(metadata["name"]),
             version=str(metadata["version"]),
             sha256=sha256,
+            config_sha256=file_sha256(folder / INFERENCE),
             spec=parser.get_parsed_content("preprocessing"),
             network=parser.get_parsed_content("network_def"),
             activation=parser.get_parsed_content("postprocessing"),
