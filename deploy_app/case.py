@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from anomap.bundle import Bundle
+from anomap.calibration import SiteCohort
 from anomap.errors import AnomapError
 from anomap.pipeline import Analysis
 from anomap.report import Json
 from anomap.study import StudyRun
-from anomap.types import AnomalyResult, ImageSeries, Prepared, Reconstruction, ScoreMap
+from anomap.types import AnomalyResult, Cohort, ImageSeries, Prepared, Reconstruction, ScoreMap
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Case:
         study: Books of the run.
         halt: Of the run.
         bundle, choice: The model and why it is the one; None when `error` says why not.
+        cohort: What its scores will be compared with, if there is anything.
         prepared, reconstruction, score_map, result: What the stages before have made.
         segmentation, entries: What `WriteOverlaysOperator` has written.
         seconds: Duration of each stage; shared, not copied.
@@ -46,6 +48,7 @@ class Case:
     halt: Halt
     bundle: Bundle | None = None
     choice: str = ""
+    cohort: Cohort | SiteCohort | None = None
     prepared: Prepared | None = None
     reconstruction: Reconstruction | None = None
     score_map: ScoreMap | None = None

@@ -40,6 +40,7 @@ class Calibrate:
     preset: Literal["fast", "paper"] = "fast"  # as studies will be analysed
     steps: int | None = None  # as studies will be analysed
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
+    allow_gaps: bool = False  # accept CT series with missing or unevenly spaced slices
     overwrite: bool = False  # replace an earlier cohort
     models: ModelFolder = None
     debug: bool = False  # show tracebacks (they may hold patient data)
@@ -58,7 +59,9 @@ class Calibrate:
             raise AnomapError("E201", "the cohort file exists")
         require_plots()
         policy = read_policy(self.policy) if self.policy else Policy()
-        config = AnalyzeConfig(model=self.model, preset=self.preset, steps=self.steps, device=self.device)
+        config = AnalyzeConfig(
+            model=self.model, preset=self.preset, steps=self.steps, device=self.device, allow_gaps=self.allow_gaps
+        )
         bundle = load_bundle(model_folder(self.models) / self.model, resolve_device(self.device))
         site = measure_site(
             self.normals, bundle, config, policy, self.strata, lambda line: print_line(line, sys.stderr)

@@ -1,4 +1,4 @@
-"""Read the input and choose a model for every series."""
+"""Read the input; choose model and cohort for every series."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from monai.deploy.conditions import BooleanCondition
 from monai.deploy.core import ExecutionContext, Fragment, InputContext, Operator, OperatorSpec, OutputContext
 
+from anomap.gate.site import cohort_for
 from anomap.output import as_error
+from anomap.pipeline import projection_config
 from anomap.study import StudyRun
 from anomap.types import ImageSeries
 from deploy_app.case import Case, Halt
@@ -63,6 +65,8 @@ class LoadSelectOperator(Operator):
         case = Case(name=name, series=series, study=self.study, halt=self.halt)
         try:
             bundle, choice = self.study.choose(series, name)
+            config = self.study.config
+            cohort = cohort_for(config.cohort, bundle, projection_config(config))  # one that doesn't fit costs no time
         except Exception as error:
             return replace(case, error=error)
-        return replace(case, bundle=bundle, choice=choice)
+        return replace(case, bundle=bundle, choice=choice, cohort=cohort)

@@ -6,14 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 import pytest
 
+from anomap.bundle import load_bundle
 from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
 from anomap.errors import ExitStatus
+from anomap.gate.site import write_site
 from deploy_app.settings import APP_YAML
+from tests.calibration.test_site import made_site
 
 ROOT = Path(__file__).parents[2]
 CANARY = "ZZPHI^CANARY"
@@ -132,6 +136,17 @@ def test_a_missing_model_folder_is_a_failure(study, tmp_path):
     assert "E300" in run.stderr
     assert json.loads((tmp_path / "out" / "result.json").read_text())["error"]["code"] == "E300"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
+
+
+def test_a_cohort_of_other_settings_is_refused_before_anything_is_projected(study, toy_models, tmp_path):
+    site = made_site(sha256=load_bundle(toy_models / "toy-radiograph").info.sha256)
+    write_site(tmp_path / "cohort.json", replace(site, bundle_name="toy-radiograph"))
+    (tmp_path / "app.yaml").write_text(f"analyze: {{steps: 2, cohort: ['{tmp_path / 'cohort.json'}']}}\n")
+    run = start("-i", study / "dx", "-o", tmp_path / "out", "-m", toy_models, "-c", tmp_path / "app.yaml")
+    assert run.returncode == ExitStatus.FAILED
+    assert "E303" in run.stderr
+    assert "projecting" not in run.stderr
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["error"]["code"] == "E303"
 
 
 def test_a_series_that_fails_does_not_take_the_others_with_it(toy_models, settings, tmp_path):

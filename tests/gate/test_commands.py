@@ -15,7 +15,7 @@ import pydicom
 import pytest
 
 from anomap.cli import main
-from anomap.dicom.phantom import write_radiograph_phantom
+from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
 from anomap.gate.site import read_site, write_site
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +78,15 @@ def test_a_cohort_is_not_overwritten_unasked_and_needs_patients(cohort, normals,
     assert main(["calibrate", str(tmp_path), "-o", str(tmp_path / "x.json"), *words]) == 3
     assert "E100" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_series_with_a_gap_joins_a_cohort_only_when_gaps_are_allowed(toy_models, tmp_path, capsys):
+    write_ct_phantom(tmp_path / "normals" / "one", slices=6, rows=64, columns=64)[2].unlink()
+    words = ["calibrate", str(tmp_path / "normals"), "--model", "toy-ct", "--models", str(toy_models), *QUICK]
+    assert main([*words, "-o", str(tmp_path / "strict.json")]) == 3
+    assert "E103" in capsys.readouterr().err
+    assert main([*words, "-o", str(tmp_path / "lax.json"), "--allow-gaps"]) == 0
+    assert len(read_site(tmp_path / "lax.json").images.patients) == 5
 
 
 def test_report_file_and_exit_status_say_the_same(normals, cohort, toy_models, tmp_path):
