@@ -24,7 +24,6 @@ import numpy as np
 from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import SegmentationStorage
 
 from anomap.dicom import codes
 from anomap.dicom.derived import (
@@ -42,6 +41,7 @@ from anomap.dicom.derived import (
     sources,
 )
 from anomap.dicom.image_library import described, forget
+from anomap.dicom.predecessors import predecessors
 from anomap.dicom.segmentation import tracking_id, tracking_uid
 from anomap.preprocessing.geometry import box_to_source
 from anomap.types import AnomalyResult, ImageSeries, Prepared, Region, ScoreMap, Verdict
@@ -121,28 +121,6 @@ def build_report(
             forget(report.ContentSequence, header)
         _mend(report.ContentSequence)
     return finish(report, series, result, "anomap report")
-
-
-def predecessors(series: ImageSeries, result: AnomalyResult, reports: Sequence[Dataset]) -> list[Dataset]:
-    """Those of some former reports that a report on `series` takes the place of: on no other images than its own."""
-    images, own = set(series.frame_ids), derived_uid(series, result, "sr")
-    return [
-        report
-        for report in reports
-        if str(report.SOPInstanceUID) != own and (evidence := _evidence(report)) and evidence <= images
-    ]
-
-
-def _evidence(report: Dataset) -> set[str]:
-    """UIDs of the images that a report of ours is about."""
-    return {
-        str(item.ReferencedSOPInstanceUID)
-        for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
-        for study in report.get(keyword, [])
-        for referenced in study.ReferencedSeriesSequence
-        for item in referenced.ReferencedSOPSequence
-        if item.ReferencedSOPClassUID != SegmentationStorage
-    }
 
 
 def worst_images(score_map: ScoreMap, result: AnomalyResult) -> list[int]:
