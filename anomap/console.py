@@ -180,7 +180,8 @@ def _outcome(entry: Event) -> str:
         error = entry["error"]
         return f"{entry['status'].replace('_', ' ')}: {error['code']} {error['message']}"
     p = "" if entry["p_value"] is None else f", p = {entry['p_value']:.3g}"
-    return f"{entry['verdict']}{p}"
+    quick = entry.get("tier", {}).get("name") == "quick"
+    return f"{entry['verdict']}{p}" + (f", a quick look at one image in {entry['tier']['every']}" if quick else "")
 
 
 def _images(count: int) -> str:

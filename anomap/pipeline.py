@@ -21,13 +21,14 @@ from pydicom.dataset import Dataset
 
 from anomap import __version__
 from anomap.bundle import Bundle
-from anomap.calibration import SiteCohort, calibrate
+from anomap.calibration import SiteCohort, calibrate, looked_at
 from anomap.config import AnalyzeConfig
 from anomap.dicom.parametric_map import build_parametric_map
 from anomap.dicom.report import build_report
 from anomap.dicom.secondary_capture import build_secondary_capture
 from anomap.dicom.segmentation import build_segmentation
 from anomap.gate.site import cohort_for, stratum_of
+from anomap.gate.tiers import FirstLook
 from anomap.output import write_result, writing
 from anomap.preprocessing import prepare
 from anomap.preprocessing.geometry import resample_to_source
@@ -48,6 +49,7 @@ class Analysis:
     Attributes:
         series, prepared, reconstruction, score_map, result: The results of the stages.
         choice: Why this bundle was used, one sentence.
+        first_look: The quick look that this analysis of all images followed, if there was one.
     """
 
     series: ImageSeries
@@ -56,6 +58,7 @@ class Analysis:
     score_map: ScoreMap
     result: AnomalyResult
     choice: str
+    first_look: FirstLook | None = None
 
     def reconstructed(self, n: int) -> Float32:
         """Reconstruction of image n on the source grid, ``(R, C)`` in source units; NaN where the model saw nothing."""
@@ -66,7 +69,13 @@ class Analysis:
 
 
 def analyze_series(
-    series: ImageSeries, bundle: Bundle, config: AnalyzeConfig, progress: Progress | None = None, choice: str = ""
+    series: ImageSeries,
+    bundle: Bundle,
+    config: AnalyzeConfig,
+    progress: Progress | None = None,
+    choice: str = "",
+    *,
+    every: int = 1,
 ) -> Analysis:
     """Run the stages from pixels to verdict.
 
@@ -76,6 +85,8 @@ def analyze_series(
         config: What to do.
         progress: Told (stage, done, total).
         choice: Why this bundle.
+        every: Look at one image in so many only, if the series and a site's cohort have images enough. The result
+            says which it was (`AnomalyResult.every`).
 
     Raises:
         AnomapError: As the stages do.
@@ -100,16 +111,26 @@ def analyze_series(
     cohort = cohort_for(config.cohort, bundle, fitting)  # first: one that doesn't fit costs no time
     with stage("prepare"):
         prepared = prepare(series, bundle.spec)
+        cohort, prepared, every = _thinned(cohort, prepared, every)
     with stage("project"):
         fit = project(prepared, bundle, fitting, bundle.device, lambda done, total: tell("project", done, total))
     with stage("score"):
         score_map = score(prepared, fit, series.pixels.shape, score_config(bundle))
     with stage("calibrate"):
         provenance = provenance_of(bundle, config, fit, seconds)
-        result = judged(series, score_map, cohort, config, provenance)
+        result = judged(series, score_map, cohort, config, provenance, every)
     return Analysis(
         series=series, prepared=prepared, reconstruction=fit, score_map=score_map, result=result, choice=choice
     )
+
+
+def _thinned(
+    cohort: Cohort | SiteCohort | None, prepared: Prepared, every: int
+) -> tuple[Cohort | SiteCohort | None, Prepared, int]:
+    """Cohort and images of a quick look, or as they are, with 1, where there can be none."""
+    thin = cohort.thinned(every) if every > 1 and isinstance(cohort, SiteCohort) else None
+    rows = looked_at(len(prepared.images), every)
+    return (cohort, prepared, 1) if thin is None or not len(rows) else (thin, prepared.chosen(rows), every)
 
 
 def projection_config(config: AnalyzeConfig) -> ProjectionConfig:
@@ -123,6 +144,7 @@ def judged(
     cohort: Cohort | SiteCohort | None,
     config: AnalyzeConfig,
     provenance: Json,
+    every: int = 1,
 ) -> AnomalyResult:
     """Compare scores with a cohort under the limits and weights of a configuration; its id joins `provenance`.
 
@@ -139,6 +161,7 @@ def judged(
         weights=dict(config.score_weights),
         alpha_review=config.alpha_review,
         alpha_reject=config.alpha_reject,
+        every=every,
     )
 
 
@@ -202,10 +225,11 @@ def write_overlays(analysis: Analysis, folder: Path, config: AnalyzeConfig) -> t
     entries: list[Json] = []
     segmentation = None
     with _timed(analysis, "overlays"):
-        if series.headers and "seg" in outputs:
+        whole = result.every == 1  # a map that is 0 where nobody looked would say too much
+        if series.headers and "seg" in outputs and whole:
             segmentation = build_segmentation(series, result)
             entries += _save(segmentation, folder / "seg.dcm")
-        if series.headers and "pm" in outputs and series.modality == "CT":
+        if series.headers and "pm" in outputs and series.modality == "CT" and whole:
             entries += _save(build_parametric_map(series, analysis.score_map, result), folder / "pm.dcm")
         page = render_preview(analysis) if {"png", "sc"} & set(outputs) else None
         if series.headers and "sc" in outputs:

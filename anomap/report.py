@@ -87,6 +87,7 @@ def series_result(analysis: Analysis, outputs: Sequence[Json] = (), *, identifie
             "spacing_mm": list(series.spacing_mm) if series.has_physical_spacing else None,
         },
         "warnings": list(series.warnings),
+        **_tier(analysis),
         "projection": {
             "preset": provenance["preset"],
             "steps": analysis.reconstruction.steps,
@@ -167,7 +168,8 @@ def study_entry(folder: str, content: Json) -> Json:
         content: Its own ``result.json``.
     """
     copied = ("modality", "status", "verdict", "reasons", "p_value", "error")
-    return {"folder": folder, **{name: content[name] for name in copied}, "frames": len(content["images"])}
+    tier = {"tier": content["tier"]} if "tier" in content else {}
+    return {"folder": folder, **{name: content[name] for name in copied}, **tier, "frames": len(content["images"])}
 
 
 def skipped_entry(item: Skipped, *, identified: bool = False) -> Json:
@@ -214,6 +216,18 @@ def _notification(verdict: Verdict, reasons: Iterable[Any]) -> Json:
         return {}
     texts = [reason["text"] if isinstance(reason, dict) else reason.text for reason in reasons]
     return {"__mercure_notification": {"text": f"anomap: {verdict}. {' '.join(texts)} {NOT_A_DIAGNOSIS}"}}
+
+
+def _tier(analysis: Analysis) -> Json:
+    """Whether one image in so many was looked at, or all after such a look; nothing where it was never asked for."""
+    every, first = analysis.result.every, analysis.first_look
+    if every == 1 and first is None:
+        return {}
+    look = None
+    if first is not None:
+        cohort = {"id": first.cohort_id, "patients": first.patients}
+        look = {"every": first.every, "p_value": first.p_value, "cohort": cohort}
+    return {"tier": {"name": "quick" if every > 1 else "full", "every": every, "first_look": look}}
 
 
 def _summary(analysis: Analysis) -> Json:

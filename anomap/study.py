@@ -19,11 +19,12 @@ from anomap.dicom.read import ReadConfig, Study, read_study
 from anomap.domain import choose_bundle
 from anomap.errors import AnomapError, ExitStatus
 from anomap.output import as_error, staged, write_result, writing
-from anomap.pipeline import Progress, analyze_series, now, write_series
+from anomap.pipeline import Analysis, Progress, analyze_series, now, write_series
 from anomap.report import Json, hashed, refused_result, skipped_entry, study_entry, study_result
 from anomap.types import ImageSeries, Skipped, Verdict
 
 Check = Callable[[ImageSeries], tuple[Verdict, AnomapError] | None]  # before any compute; see anomap.gate.policy
+Analyse = Callable[[ImageSeries, Bundle, AnalyzeConfig, Progress, str], Analysis]
 Listener = Callable[[Json], None]  # one event; `anomap analyze --json` prints them as they are
 
 # Leaving these out is no failure: nobody expects a report on them.
@@ -136,6 +137,7 @@ class StudyRun:
         bundles: Models that are loaded already; filled in.
         previous: Former reports that the new ones may take the place of.
         check: Says which series are refused unseen, with which verdict and why.
+        analyse: How one series is analysed, `anomap.pipeline.analyze_series` or the like.
 
     Raises:
         AnomapError: E401 when the device isn't there; E302 when a bundle's metadata is invalid.
@@ -151,7 +153,9 @@ class StudyRun:
         bundles: dict[str, Bundle] | None = None,
         previous: Sequence[Dataset] = (),
         check: Check | None = None,
+        analyse: Analyse | None = None,
     ) -> None:
+        self.analyse = analyse or analyze_series
         self.check = check or (lambda _: None)
         self.folder, self.config, self.tell = folder, config, tell
         self.device = resolve_device(config.device)
@@ -187,7 +191,7 @@ class StudyRun:
             return
         try:
             bundle, reason = self.choose(series, name)
-            analysis = analyze_series(series, bundle, self.config, self.stage, reason)
+            analysis = self.analyse(series, bundle, self.config, self.stage, reason)
             self.stage("write", 0, 1)
             content = write_series(analysis, self.folder / name, self.config, self.previous)
             self.stage("write", 1, 1)

@@ -13,7 +13,7 @@ Letters in shapes: ``K`` source frames, ``R, C`` source rows and columns, ``N`` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -197,6 +197,12 @@ class Prepared:
         if len(self.frame_ids) != n:
             raise AnomapError("E501", f"{len(self.frame_ids)} frame ids for {n} images")
 
+    def chosen(self, rows: Int64) -> Prepared:
+        """Some of the images, in the order of `rows`; `frame` still names their source frames."""
+        names = ("images", "valid", "body", "frame", "to_source", "gain", "offset")
+        arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
+        return replace(self, **arrays, frame_ids=tuple(self.frame_ids[row] for row in rows))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconstruction:
@@ -340,6 +346,7 @@ class AnomalyResult:
         verdict, reasons: What is said and why.
         cohort_description, cohort_size: What the p-values refer to; "" and 0 without a cohort.
         cohort_patients: Patients of this site that the p-value of the series counts; 0 without a site's cohort.
+        every: One image in so many was looked at, and the cohort thinned likewise; 1: all of them.
         provenance: Versions, bundle name and sha256, configuration, device, seeds, seconds by stage.
     """
 
@@ -356,6 +363,7 @@ class AnomalyResult:
     cohort_description: str
     cohort_size: int
     cohort_patients: int = 0
+    every: int = 1
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from anomap.calibration.cohort import COMBINED, cohort_from_dict, cohort_to_dict, combined_score
 from anomap.calibration.conformal import conformal_p, family_p, percentile
 from anomap.calibration.judge import calibrate, fallback_threshold, series_p_value
-from anomap.calibration.site import SiteCohort, site_from_dict, site_to_dict
+from anomap.calibration.site import SiteCohort, looked_at, site_from_dict, site_to_dict
 
 __all__ = [
     "COMBINED",
@@ -15,6 +15,7 @@ __all__ = [
     "conformal_p",
     "fallback_threshold",
     "family_p",
+    "looked_at",
     "percentile",
     "series_p_value",
     "site_from_dict",

@@ -36,6 +36,7 @@ def calibrate(
     alpha_review: float = 0.05,
     alpha_reject: float = 0.01,
     min_area_px: float | None = None,
+    every: int = 1,
 ) -> AnomalyResult:
     """Compare scores with those of a cohort, find regions, and say a verdict.
 
@@ -56,6 +57,7 @@ def calibrate(
         alpha_review: At or below this p-value a series is to be reviewed; the share of false alarms on normal series.
         alpha_reject: At or below this p-value it is rejected.
         min_area_px: See `anomap.regions.find_regions`.
+        every: One image in so many was scored, and the cohort is a thinned one (`SiteCohort.thinned`).
 
     Returns:
         The result; verdict UNCALIBRATED unless the site's cohort has patients enough for `alpha_review`.
@@ -81,7 +83,7 @@ def calibrate(
         score_map,
         series.affine,
         threshold,
-        is_volume=series.modality == "CT",
+        is_volume=series.modality == "CT" and every == 1,  # with slices left out, none has a neighbour
         cohort_peaks=peaks,
         min_area_px=min_area_px,
     )
@@ -97,6 +99,9 @@ def calibrate(
         maxima = np.array([score_map.per_image[name].max() for name in site.images.names])
         p_value, patients = family_p(maxima, reference, weights_of(site, weights or {})), len(reference)
         verdict, reasons = _verdict(p_value, patients, stratum, (alpha_review, alpha_reject))
+    if every > 1:
+        text = f"A quick look at one image in {every} ({len(score_map.frame)} of {len(series.pixels)})."
+        reasons = (*reasons, Reason(code="QUICK_LOOK", text=text))
     return AnomalyResult(
         p_value=p_value,
         p_by_score=p_by_score,
@@ -111,6 +116,7 @@ def calibrate(
         cohort_description="" if cohort is None else cohort.description,
         cohort_size=size,
         cohort_patients=patients,
+        every=every,
         provenance=provenance,
     )
 

@@ -8,7 +8,7 @@ function of the header (`anomap.gate.strata`), never of scores, which keeps p-va
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ import numpy as np
 from anomap.calibration.cohort import FORMAT as IMAGES_FORMAT
 from anomap.calibration.cohort import cohort_from_dict, cohort_to_dict
 from anomap.errors import AnomapError
-from anomap.types import Cohort, Float64
+from anomap.types import Cohort, Float64, Int64
 
 FORMAT = "anomap.cohort/2"
+LEAST_LOOKED_AT = 2  # images of a quick look; with fewer of them nothing is thinned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,8 @@ class SiteCohort:
     """Normal patients of one site, scored by one bundle with one setting.
 
     Attributes:
-        images: Scores of all images; `Cohort.patients` names the patient of each by a made-up label.
+        images: Scores of all images, each patient's in the order of its slices; `Cohort.patients` names the patient
+            of each by a made-up label.
         bundle_name: For people; `images.bundle_sha256` decides.
         settings_sha256: Hash of preprocessing, score and projection settings; a study must have the same.
         strata_by: What strata are made of, see `anomap.gate.strata`.
@@ -50,6 +52,48 @@ class SiteCohort:
             self.images.scores[patients == name].max(axis=0) for name, kind in self.strata.items() if kind == stratum
         ]
         return np.array(rows).reshape(len(rows), len(self.images.names))
+
+    def thinned(self, every: int) -> SiteCohort | None:
+        """The cohort of a quick look: of each patient the images that `looked_at` takes of a new series, too.
+
+        A maximum over some slices is no higher than that over all of them: it is exchangeable only with maxima over
+        the same choice of slices. Patients with too few images are left out, as a series like theirs is looked at in
+        full.
+
+        Args:
+            every: One image in so many.
+
+        Returns:
+            None when no patient has images enough.
+        """
+        patients = np.array(self.images.patients)
+        of = {name: np.flatnonzero(patients == name) for name in self.strata}
+        kept = {name: rows[looked_at(len(rows), every)] for name, rows in of.items()}
+        strata = {name: kind for name, kind in self.strata.items() if len(kept[name])}
+        if not strata:
+            return None
+        rows = np.sort(np.concatenate([kept[name] for name in strata]))
+        images = replace(
+            self.images,
+            scores=self.images.scores[rows],
+            patients=tuple(patients[rows].tolist()),
+            description=f"One image in {every} of these: {self.images.description}",
+        )
+        return replace(self, images=images, strata=strata)
+
+
+def looked_at(count: int, every: int) -> Int64:
+    """Which of a series' images a quick look takes: one in `every`, the first from the middle of the first `every`.
+
+    Args:
+        count: Images of the series that show a body, in the order of its slices.
+        every: One in so many.
+
+    Returns:
+        Their places; none when they would be fewer than `LEAST_LOOKED_AT`.
+    """
+    rows = np.arange(every // 2, count, every, dtype=np.int64)
+    return rows if len(rows) >= LEAST_LOOKED_AT else rows[:0]
 
 
 def weights_of(site: SiteCohort, weights: Mapping[str, float]) -> Float64:

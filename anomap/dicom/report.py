@@ -247,10 +247,11 @@ class _Writer:
             reference = f"reference cohort {provenance.get('cohort_id', '')}: {self._population()}"
         else:
             reference = "no reference cohort"
+        look = [f"quick look at one image in {result.every}"] if result.every > 1 else []
         return sr.AlgorithmIdentification(
             name=algorithm_name(result),
             version=algorithm_version(result),
-            parameters=[plain(settings), plain(reference)],
+            parameters=[plain(settings), plain(reference), *look],
             family=codes.ARTIFICIAL_INTELLIGENCE,
             manufacturer=MANUFACTURER,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -125,11 +124,7 @@ def on_model_grid(prepared: Prepared) -> Prepared:
 
 def take(prepared: Prepared, rows: Int64) -> Prepared:
     """Some of the images, in the order of `rows`; `frame` then counts them."""
-    arrays: dict[str, Any] = {
-        name: getattr(prepared, name)[rows] for name in ("images", "valid", "body", "to_source", "gain", "offset")
-    }
-    names = tuple(prepared.frame_ids[row] for row in rows)
-    return replace(prepared, **arrays, frame=np.arange(len(rows), dtype=np.int64), frame_ids=names)
+    return replace(prepared.chosen(rows), frame=np.arange(len(rows), dtype=np.int64))
 
 
 def subset(images: ImageSet, rows: Int64) -> ImageSet:

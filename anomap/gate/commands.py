@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -82,6 +82,7 @@ class Gate:
     out: Annotated[Path, arg(help="folder to make; must be empty or missing")]
     config: Config = field(default_factory=AnalyzeConfig)
     policy: PolicyFile = None
+    quick: int | None = None  # CT: look at one slice in N first, at all of them only when these look odd
     mode: Literal["enforce", "shadow"] = "enforce"  # shadow: record the decision and exit with 0
     models: ModelFolder = None
     as_json: AsJson = False
@@ -92,8 +93,11 @@ class Gate:
         from anomap.cli import model_folder
         from anomap.gate.policy import policy_for
         from anomap.gate.run import gate
+        from anomap.gate.tiers import Quick
 
         policy = policy_for(self.policy, self.config)
+        if self.quick is not None:
+            policy = replace(policy, quick=replace(policy.quick or Quick(), every=self.quick))
         with listening(as_json=self.as_json) as listener:
             verdict = gate(self.source, self.out, model_folder(self.models), self.config, policy, self.mode, listener)
         if verdict.outcome is None:

@@ -20,7 +20,10 @@ MIN_RESULTS = 10  # with fewer even a large change stays unseen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A series' result: when, against which cohort and how many patients of it, with which p-value."""
+    """A series' result: when, against which cohort and how many patients of it, with which p-value.
+
+    Where a quick look came first, the p-value is that of the look: all series have one, and only odd ones the other.
+    """
 
     created: str
     cohort: str
@@ -66,11 +69,13 @@ def _record(path: Path) -> Record | None:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         if content["kind"] != "series" or content["status"] != "complete" or not content["cohort"].get("patients"):
             return None
+        first = content.get("tier", {}).get("first_look")
+        cohort, p_value = (first["cohort"], first["p_value"]) if first else (content["cohort"], content["p_value"])
         return Record(
             created=str(content["run"]["created"]),
-            cohort=str(content["cohort"]["id"]),
-            patients=int(content["cohort"]["patients"]),
-            p_value=float(content["p_value"]),
+            cohort=str(cohort["id"]),
+            patients=int(cohort["patients"]),
+            p_value=float(p_value),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

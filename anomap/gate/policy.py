@@ -13,6 +13,7 @@ from typing import Any, Literal
 from anomap.config import AnalyzeConfig, check_alphas
 from anomap.domain import body_regions
 from anomap.errors import AnomapError
+from anomap.gate.tiers import Quick
 from anomap.tables import build, read_toml, require
 from anomap.types import ImageSeries, Verdict
 
@@ -63,12 +64,14 @@ class Policy:
         alpha_review, alpha_reject: Largest p-values that are reviewed and rejected.
         weights: Score -> weight, 1 where it isn't named.
         checks: Before any compute.
+        quick: A look at some slices first; None: always at all of them.
     """
 
     alpha_review: float = 0.05
     alpha_reject: float = 0.01
     weights: Mapping[str, float] = field(default_factory=dict)
     checks: Checks = field(default_factory=Checks)
+    quick: Quick | None = None
 
     def __post_init__(self) -> None:
         check_alphas(self.alpha_review, self.alpha_reject)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from anomap.config import AnalyzeConfig
 from anomap.errors import AnomapError, ExitStatus
 from anomap.gate.policy import Policy
+from anomap.gate.quick import analyze_in_tiers
 from anomap.output import as_error, staged
 from anomap.study import Listener, StudyOutcome, StudyRun
 from anomap.types import ImageSeries, Verdict
@@ -79,13 +81,16 @@ def gate(
     """
     weights = tuple(sorted(policy.weights.items()))
     config = replace(config, alpha_review=policy.alpha_review, alpha_reject=policy.alpha_reject, score_weights=weights)
+    quick = policy.quick
+    analyse = None if quick is None else partial(analyze_in_tiers, quick=quick)
+    settings = {"mode": mode, **({} if quick is None else {"quick": asdict(quick)})}
     try:
         with staged(output, overwrite=config.overwrite) as folder:
-            run = StudyRun(folder, models, config, listener or (lambda _: None), check=policy.refusal)
+            run = StudyRun(folder, models, config, listener or (lambda _: None), check=policy.refusal, analyse=analyse)
             study = run.read(source)
             for number, series in enumerate(study.series, 1):
                 run.one_series(number, len(study.series), series)
-            outcome = run.finish(output, lambda content: {"gate": {"mode": mode, "exit_status": int(decide(content))}})
+            outcome = run.finish(output, lambda content: {"gate": {**settings, "exit_status": int(decide(content))}})
     except Exception as error:
         failure = as_error(error)
         if failure is not error:

@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 
 from anomap.errors import AnomapError
 from anomap.gate.policy import policy_from_dict, read_policy
+from anomap.gate.tiers import Quick
 from anomap.types import ImageSeries, Verdict
 
 
@@ -91,6 +92,9 @@ def test_a_message_repeats_no_text_of_the_header_that_could_be_anything():
         {"checks": {"slices": [9, 5]}},
         {"checks": {"on_failure": "pass"}},
         {"checks": {"body_part": ["SOUL"]}},
+        {"quick": {"every": 1}},
+        {"quick": {"every": 4, "margin": 0.5}},
+        {"quick": 4},
     ],
 )
 def test_a_wrong_policy_is_refused(content):
@@ -100,8 +104,9 @@ def test_a_wrong_policy_is_refused(content):
 
 def test_a_policy_is_a_toml_file(tmp_path):
     path = tmp_path / "policy.toml"
-    path.write_text("alpha_review = 0.1\n[weights]\nwd_patch = 2\n[checks]\nmodality = ['ct']\n")
+    path.write_text("alpha_review = 0.1\n[weights]\nwd_patch = 2\n[checks]\nmodality = ['ct']\n[quick]\nevery = 3\n")
     policy = read_policy(path)
+    assert policy.quick == Quick(every=3, margin=4.0)
     assert (policy.alpha_review, policy.weights, policy.checks.modality) == (0.1, {"wd_patch": 2.0}, ("CT",))
     path.write_text("alpha_review = ")
     for wrong in (path, tmp_path / "none.toml"):
