@@ -24,6 +24,7 @@ LAYERS = [
         "domain",
         "gate",
         "tables",
+        "voxels",
     },
     {
         "cli",

@@ -19,26 +19,13 @@ import numpy as np
 from anomap.bundle import BundleInfo
 from anomap.dicom.read import ReadConfig, read_study
 from anomap.errors import AnomapError
-from anomap.preprocessing.ct import AIR_HU
-from anomap.preprocessing.orientation import (
-    AXIAL,
-    CORONAL,
-    MAX_SHEAR,
-    SAGITTAL,
-    Turn,
-    rotation_degrees,
-    shear,
-    turn_towards,
-)
+from anomap.preprocessing.orientation import Turn, turn_towards
 from anomap.types import Float64, ImageSeries
 from anomap.volume.job import GATHERED_PREFIX, VolumeJob
+from anomap.voxels import ct_from_voxels, radiograph_from_voxels, require_perpendicular
 
-PADDING_HU = -1500.0  # nothing in a patient is less dense than air; what is below, a reader has filled in
-FAT_HU = -200.0  # lower than fat: a CT with any air around or inside has such voxels
 SAME_HU = 0.51  # readers round differently
 SAME_P_VALUE = 2e-3
-ODD_ROTATION_DEGREES = 20.0
-ODD_PIXELS = 2.0  # ratio of a pixel's sides from which its look is coarser than the models have ever seen
 
 MISSING = "not all of the DICOM files are there any more: the voxels were analysed as they are, without report"
 CHANGED = (
@@ -165,82 +152,15 @@ def _from_voxels(job: VolumeJob, voxels: np.ndarray, infos: Sequence[BundleInfo]
     if job.nonlinear:
         raise AnomapError("E112", "the volume is under a non-linear transform, and has no DICOM files to read", _HARDEN)
     world = job.to_world @ job.affine
-    if (cosine := shear(world)) > MAX_SHEAR:
-        angle = np.degrees(np.arcsin(min(cosine, 1.0)))
-        raise AnomapError("E112", f"the volume's axes are not perpendicular (by {angle:.0f} degrees)", _HARDEN)
-    if _is_ct(job, voxels, infos):
-        return _ct(world, voxels)
-    return _radiograph(world, voxels)
+    require_perpendicular(world, _HARDEN)
+    series, turn = (ct_from_voxels if _is_ct(job, voxels, infos) else radiograph_from_voxels)(world, voxels)
+    return Placed(series=series, turn=turn, first=0, shape=_three(voxels))
 
 
 def _is_ct(job: VolumeJob, voxels: np.ndarray, infos: Sequence[BundleInfo]) -> bool:
     """Whether the voxels are to be Hounsfield units: as the model says, else several slices are CT."""
     kinds = {info.spec.kind for info in infos if info.name == job.config.model}
     return kinds == {"ct"} if kinds else min(voxels.shape) > 1
-
-
-def _ct(world: Float64, voxels: np.ndarray) -> Placed:
-    turn = turn_towards(world, AXIAL)
-    affine = turn.affine(world, voxels.shape)
-    pixels = np.array(turn.turned(voxels), np.float32, order="C")  # a copy also of what is mapped and fits
-    valid = (pixels > PADDING_HU) & (pixels < np.inf)
-    lowest = pixels.min(where=valid, initial=np.inf)
-    np.copyto(pixels, AIR_HU, where=~valid)
-    if lowest >= 0:
-        raise AnomapError("E109", "no voxel is below 0: these are no Hounsfield units", "Give a CT volume in HU.")
-    notes = ["the volume has no DICOM files: its voxels were taken for Hounsfield units, and there is no DICOM report"]
-    if lowest > FAT_HU:
-        notes.append("no voxel is below -200 HU: check that the volume is CT in Hounsfield units")
-    if (angle := rotation_degrees(affine)) > ODD_ROTATION_DEGREES:
-        notes.append(f"the slices are rotated by {angle:.0f} degrees against the patient's axes")
-    _, row_mm, column_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    if max(row_mm, column_mm) > ODD_PIXELS * min(row_mm, column_mm):
-        notes.append(f"pixels of axial slices are {row_mm:.1f} x {column_mm:.1f} mm: scores are coarse")
-    return _placed(pixels, valid, affine, "CT", turn, voxels, notes)
-
-
-def _radiograph(world: Float64, voxels: np.ndarray) -> Placed:
-    if 1 not in voxels.shape:
-        raise AnomapError("E113", "a radiograph has one slice, this volume has several")
-    # Across the picture is the direction of its one slice, and stays so however oblique it lies.
-    axis = voxels.shape.index(1)
-    across = np.argmax(np.abs(world[:3, axis]))
-    straight = world.copy()
-    straight[:3, axis] = np.sign(world[across, axis]) * np.eye(3)[across]
-    turn = turn_towards(straight, (SAGITTAL, CORONAL, AXIAL)[across])
-    pixels = np.ascontiguousarray(turn.turned(voxels), np.float32)
-    valid = np.isfinite(pixels)
-    low, high = (pixels[valid].min(), pixels[valid].max()) if valid.any() else (0.0, 0.0)
-    if not high > low:
-        raise AnomapError("E108", "all pixels have the same value")
-    pixels = np.where(valid, (pixels - low) / (high - low), np.float32(0)).astype(np.float32)
-    notes = ["the picture has no DICOM file: black was taken for its lowest value, and there is no DICOM report"]
-    # Nobody knows whether a viewer's pixels are millimetres: only their shape counts, each covers an area of 1.
-    affine = turn.affine(world, voxels.shape)
-    affine[:3, :3] /= np.sqrt(np.linalg.norm(np.cross(affine[:3, 1], affine[:3, 2])))
-    return _placed(pixels, valid, affine, "CR", turn, voxels, notes)
-
-
-def _placed(
-    pixels: np.ndarray,
-    valid: np.ndarray,
-    affine: Float64,
-    modality: str,
-    turn: Turn,
-    voxels: np.ndarray,
-    notes: Sequence[str],
-) -> Placed:
-    centres = [affine @ (k, (pixels.shape[1] - 1) / 2, (pixels.shape[2] - 1) / 2, 1.0) for k in range(len(pixels))]
-    series = ImageSeries(
-        pixels=pixels,
-        unit="HU" if modality == "CT" else "1",
-        affine=affine,
-        modality=modality,
-        frame_ids=tuple("\\".join(f"{value + 0.0:.2f}" for value in centre[:3]) for centre in centres),
-        valid=valid,
-        warnings=tuple(notes),
-    )
-    return Placed(series=series, turn=turn, first=0, shape=_three(voxels))
 
 
 def _chosen(placed: Placed, job: VolumeJob) -> Placed:
