@@ -38,9 +38,9 @@ AsJson = Annotated[bool, arg(name="json", help="JSON lines on stdout instead of 
 
 @dataclass(frozen=True, kw_only=True)
 class Analyze:
-    """Analyse a DICOM study: report, regions, residual map, preview and result.json."""
+    """Analyse a DICOM study or a NIfTI CT: report, regions, residual map, preview and result.json."""
 
-    source: Annotated[Positional[Path], arg(metavar="INPUT", help="DICOM folder, zip or single file")]
+    source: Annotated[Positional[Path], arg(metavar="INPUT", help="DICOM folder, zip or file; NIfTI file")]
     output: Annotated[Positional[Path], arg(metavar="OUTPUT", help="folder to make; must be empty or missing")]
     config: OmitArgPrefixes[AnalyzeConfig] = field(default_factory=AnalyzeConfig)
     models: ModelFolder = None
@@ -346,12 +346,13 @@ def _why_nothing(content: Event) -> list[AnomapError]:
 
 def _dry_run(command: Analyze, models: Path) -> ExitStatus:
     from anomap.bundle import list_bundles
-    from anomap.dicom.read import ReadConfig, read_study
+    from anomap.dicom.read import ReadConfig
     from anomap.domain import choose_bundle
     from anomap.report import skipped_entry
+    from anomap.source import read_source
 
     infos = list_bundles(models)
-    study = read_study(command.source, ReadConfig(allow_gaps=command.config.allow_gaps))
+    study = read_source(command.source, ReadConfig(allow_gaps=command.config.allow_gaps))
     skipped = [skipped_entry(item, identified=command.config.identified) for item in study.skipped]
     eligible = 0
     for series in study.series:

@@ -15,12 +15,13 @@ from pydicom.dataset import Dataset
 
 from anomap.bundle import Bundle, BundleInfo, list_bundles, load_bundle
 from anomap.config import AnalyzeConfig
-from anomap.dicom.read import ReadConfig, Study, read_study
+from anomap.dicom.read import ReadConfig, Study
 from anomap.domain import choose_bundle
 from anomap.errors import AnomapError, ExitStatus
 from anomap.output import as_error, staged, write_result, writing
 from anomap.pipeline import Analysis, Progress, analyze_series, now, write_series
 from anomap.report import Json, hashed, refused_result, skipped_entry, study_entry, study_result
+from anomap.source import read_source
 from anomap.types import ImageSeries, Skipped, Verdict
 
 Check = Callable[[ImageSeries], tuple[Verdict, AnomapError] | None]  # before any compute; see anomap.gate.policy
@@ -63,7 +64,7 @@ def analyze(
     """Analyse a study and publish the results.
 
     Args:
-        source: Folder, zip or single DICOM file.
+        source: Folder, zip or single DICOM file, or NIfTI (`anomap.source`).
         output: Folder to publish as; see `anomap.output.staged`.
         models: Folder of bundles.
         config: What to do.
@@ -173,10 +174,10 @@ class StudyRun:
         """Read the input; say what is left out.
 
         Raises:
-            AnomapError: As `anomap.dicom.read.read_study` does.
+            AnomapError: As `anomap.source.read_source` does.
         """
         self.stage("read", 0, 1)
-        study = read_study(source, ReadConfig(allow_gaps=self.config.allow_gaps))
+        study = read_source(source, ReadConfig(allow_gaps=self.config.allow_gaps))
         self.stage("read", 1, 1)
         self.expected, self.skipped = len(study.series), study.skipped
         for item in study.skipped:

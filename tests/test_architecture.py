@@ -24,6 +24,8 @@ LAYERS = [
         "domain",
         "gate",
         "tables",
+        "nifti",
+        "source",
         "voxels",
     },
     {

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from anomap.bundle import Bundle
 from anomap.calibration import SiteCohort
 from anomap.config import AnalyzeConfig
-from anomap.dicom.read import ReadConfig, read_study
+from anomap.dicom.read import ReadConfig
 from anomap.domain import choose_bundle
 from anomap.errors import AnomapError
 from anomap.evaluation.cohort import region_threshold
@@ -23,6 +24,7 @@ from anomap.preprocessing import prepare
 from anomap.projection import project
 from anomap.report import hashed
 from anomap.scoring import SCORES, score
+from anomap.source import read_source
 from anomap.types import Cohort, Float64, ImageSeries
 
 Tell = Callable[[str], None]
@@ -44,7 +46,7 @@ def measure_site(
     """Score one series of each normal patient.
 
     Args:
-        normals: Folder; each entry (folder, zip or file) holds images of one patient.
+        normals: Folder; each entry (folder, zip or file, DICOM or NIfTI) holds images of one patient.
         bundle: Loaded.
         config: As studies will be analysed.
         policy: Its checks; what fails them would never come to a score.
@@ -76,7 +78,7 @@ def _one_series(
     entry: Path, bundle: Bundle, config: AnalyzeConfig, policy: Policy, known: set[str]
 ) -> tuple[str, ImageSeries]:
     """The patient of an entry and one series, chosen by the hash of its UID and not by its looks."""
-    study = read_study(entry, ReadConfig(allow_gaps=config.allow_gaps))
+    study = read_source(entry, ReadConfig(allow_gaps=config.allow_gaps))
     suitable, why = [], AnomapError("E113", "no series for this model")
     for series in study.series:
         refused = policy.refusal(series)
@@ -91,7 +93,7 @@ def _one_series(
         suitable.append(series)
     if not suitable:
         raise why
-    header = suitable[0].headers[0]
+    header = _header(suitable[0])
     patient = f"{header.get('IssuerOfPatientID', '')}/{header.get('PatientID', '') or entry.name}"
     if patient in known:
         raise AnomapError("E115", "another study of a patient who is in the cohort already")
@@ -106,8 +108,13 @@ def _measured(series: ImageSeries, bundle: Bundle, config: AnalyzeConfig, strata
         scores=np.stack([scores.per_image[name] for name in SCORES], axis=1),
         peaks=map_peaks(scores),
         stratum=stratum_of(series, strata_by),
-        date=str(series.headers[0].get("StudyDate", "") or ""),
+        date=str(_header(series).get("StudyDate", "") or ""),
     )
+
+
+def _header(series: ImageSeries) -> Any:
+    """The first header; an empty one of a volume that never was DICOM: each entry is then a patient."""
+    return series.headers[0] if series.headers else {}
 
 
 def _site(patients: list[_Patient], bundle: Bundle, config: AnalyzeConfig, strata_by: tuple[str, ...]) -> SiteCohort:

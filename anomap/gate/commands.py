@@ -78,7 +78,7 @@ class Calibrate:
 class Gate:
     """Let a study pass or not. Exit 0 pass, 10 review, 20 reject, 2 usage, 3 unusable input, 4 failed."""
 
-    source: Annotated[Positional[Path], arg(metavar="INPUT", help="DICOM folder, zip or single file")]
+    source: Annotated[Positional[Path], arg(metavar="INPUT", help="DICOM folder, zip or file; NIfTI file")]
     out: Annotated[Path, arg(help="folder to make; must be empty or missing")]
     config: Config = field(default_factory=AnalyzeConfig)
     policy: PolicyFile = None
