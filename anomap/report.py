@@ -290,6 +290,8 @@ def _region(region: Region, series: ImageSeries, unit: str) -> Json:
         f"peak_{score_key('wd_patch', unit)}": float(region.peak_wd),
         f"mean_{score_key('mse_patch', unit)}": float(region.mean_mse),
         "p_value": float(region.p_value),
+        "p_value_series": region.p_series,
+        "survives": region.survives,
     }
 
 

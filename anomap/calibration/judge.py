@@ -17,6 +17,7 @@ import numpy as np
 from anomap.calibration.cohort import COMBINED, column, combined_score, exceedances
 from anomap.calibration.conformal import family_p, p_of, percent_below
 from anomap.calibration.site import SiteCohort, weights_of
+from anomap.calibration.survivors import held_against_patients
 from anomap.errors import AnomapError
 from anomap.regions import find_regions
 from anomap.types import AnomalyResult, Cohort, Float32, Float64, ImageSeries, Reason, ScoreMap, Verdict
@@ -99,6 +100,10 @@ def calibrate(
         maxima = np.array([score_map.per_image[name].max() for name in site.images.names])
         p_value, patients = family_p(maxima, reference, weights_of(site, weights or {})), len(reference)
         verdict, reasons = _verdict(p_value, patients, stratum, (alpha_review, alpha_reject))
+        if "wd_patch" in site.images.names:
+            of_patients = reference[:, site.images.names.index("wd_patch")]
+            highest = float(score_map.per_image["wd_patch"].max())
+            regions = held_against_patients(regions, highest, of_patients, alpha_review)
     if every > 1:
         text = f"A quick look at one image in {every} ({len(score_map.frame)} of {len(series.pixels)})."
         reasons = (*reasons, Reason(code="QUICK_LOOK", text=text))

@@ -202,6 +202,18 @@ def test_regions_start_at_the_threshold_of_the_cohort():
     assert not calibrate(series(), score_map([[0, 11, 0]], wd), reference, PROVENANCE, min_area_px=10).regions
 
 
+def test_with_a_site_a_region_is_held_against_the_highest_windows_of_its_patients():
+    wd = np.zeros((1, 32, 32))
+    wd[0, 10:20, 10:20] = 11.0
+    reference = cohort([[0, 1.0 + 0.5 * i, 0] for i in range(39)])  # 19 of them at 11 and above
+    found = calibrate(series(), score_map([[0, 11, 0]], wd), site_of(reference), PROVENANCE, stratum="CT").regions[0]
+    assert found.p_series == pytest.approx((1 + 19) / 40)
+    assert found.survives is False
+    other = calibrate(series(), score_map([[0, 11, 0]], wd), site_of(reference), PROVENANCE, stratum="MR").regions[0]
+    assert (other.p_series, other.survives) == (1.0, None)  # nobody of its kind
+    assert calibrate(series(), score_map([[0, 11, 0]], wd), reference, PROVENANCE).regions[0].p_series is None
+
+
 def test_without_a_cohort_regions_stand_out_of_their_own_map():
     rng = np.random.default_rng(0)
     wd = rng.normal(10, 1, (1, 32, 32))
