@@ -25,7 +25,7 @@ Layout = Literal["nested", "flat"]
 
 APP_YAML = Path(__file__).with_name("app.yaml")
 LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "OFF")
-_KNOWN = {"application", "resources", "timeout_s", "layout", "analyze"}
+_KNOWN = {"application", "resources", "timeout_s", "layout", "release", "analyze"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class Settings:
         timeout_s: Seconds for the whole study; None: no limit.
         log_level: Of Holoscan.
         layout: Of the output: a folder for every series, or all files at the top (`anomap.layout`).
+        release: Copy the images into the output when the study passes the gate (`deploy_app.release`).
     """
 
     source: Path
@@ -47,6 +48,7 @@ class Settings:
     timeout_s: float | None
     log_level: str
     layout: Layout = "nested"
+    release: bool = False
 
 
 def read_settings(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -77,9 +79,13 @@ def settings_of(
     timeout = options.timeout if options.timeout is not None else _number(content.get("timeout_s", 0), "timeout_s")
     source = _required(options.input, environment, "input", "HOLOSCAN_INPUT_PATH", "MERCURE_IN_DIR")
     output = _required(options.output, environment, "output", "HOLOSCAN_OUTPUT_PATH", "MERCURE_OUT_DIR")
-    config = AnalyzeConfig.from_dict(content.get("analyze") or {})
+    config, release = AnalyzeConfig.from_dict(content.get("analyze") or {}), content.get("release", False)
     if mercure.names(environment, "MERCURE_IN_DIR", source):
-        config = AnalyzeConfig.from_dict({**config.as_dict(), **mercure.task_settings(source)})
+        task = mercure.task_settings(source)
+        release = task.pop("release", release)
+        config = AnalyzeConfig.from_dict({**config.as_dict(), **task})
+    if not isinstance(release, bool):
+        raise AnomapError("E200", "release must be true or false")
     return Settings(
         source=source,
         output=output,
@@ -88,6 +94,7 @@ def settings_of(
         timeout_s=timeout or None,
         log_level=options.log_level,
         layout=_layout(content.get("layout", "auto"), flat=mercure.names(environment, "MERCURE_OUT_DIR", output)),
+        release=release,
     )
 
 

@@ -21,6 +21,7 @@ from anomap.errors import CODES, AnomapError, ExitStatus
 from anomap.layout import flatten
 from anomap.output import RESULT, staged
 from anomap.process import end_group
+from deploy_app.release import release
 from deploy_app.settings import Settings, read_settings
 
 _HELP = "Nothing was published; see what the application has written to stderr."
@@ -63,7 +64,10 @@ def supervise(
     with staged(settings.output, overwrite=settings.config.overwrite) as folder:
         status = _run(build(settings, folder), settings)
         content = _checked(folder, status, statuses)
-        return flatten(folder) if settings.layout == "flat" else content
+        content = flatten(folder) if settings.layout == "flat" else content
+        if settings.release:
+            release(settings.source, folder, content)
+        return content
 
 
 def child_command(settings: Settings, folder: Path) -> list[str]:

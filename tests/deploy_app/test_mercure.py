@@ -12,6 +12,7 @@ from anomap.errors import AnomapError
 from deploy_app.settings import Settings, read_settings
 
 CANARY = "ZZPHI^CANARY"
+CHAIN = Path(__file__).parents[2] / "docs" / "recipes" / "mercure.json"
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy.md"
 
 
@@ -68,7 +69,20 @@ def test_a_task_that_mercure_did_not_name_is_not_read(tmp_path):
     assert read(tmp_path, MERCURE_IN_DIR="").config.steps is None
 
 
-@pytest.mark.parametrize("settings", [{"stepps": 7}, {"steps": -1}, [1], "fast", {"outputs": 5}])
+def test_a_module_of_a_chain_releases_when_its_task_or_the_file_says_so(tmp_path):
+    assert read(tmp_path).release is False
+    assert read(tmp_path, yaml="release: true").release is True
+    module = json.loads(CHAIN.read_text())["modules"]["anomap-gate"]
+    task(tmp_path, {"module_name": "anomap-gate", "settings": module["settings"]})
+    found = read(tmp_path)
+    assert found.release is True
+    (volume,) = json.loads(module["additional_volumes"]).values()
+    assert found.config.cohort == (volume["bind"],)
+    rule = json.loads(CHAIN.read_text())["rules"]["segment what passes"]
+    assert rule["processing_retain_images"] is False  # Mercure would give them on whatever the verdict
+
+
+@pytest.mark.parametrize("settings", [{"release": "yes"}, {"stepps": 7}, {"steps": -1}, [1], "fast", {"outputs": 5}])
 def test_settings_that_are_not_understood_are_refused_without_quoting_the_task(settings, tmp_path):
     task(tmp_path, {"settings": settings})
     with pytest.raises(AnomapError, match="E200") as caught:

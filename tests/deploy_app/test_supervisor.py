@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,49 @@ def test_a_complete_result_is_published(tmp_path):
     body = "(folder / '01-CT-x').mkdir()\n" + write(RESULT)
     assert supervise(settings(tmp_path), child(body)) == RESULT
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["01-CT-x", "result.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "released"),
+    [
+        ({"verdict": "PASS"}, True),
+        ({"verdict": "REVIEW"}, False),
+        ({"verdict": "REJECT"}, False),
+        ({"verdict": "UNCALIBRATED"}, False),
+        ({}, False),
+        ({"verdict": "PASS", "status": "partial", "exit_status": 5}, False),
+    ],
+)
+def test_the_next_module_gets_the_images_of_a_complete_pass_and_of_nothing_else(change, released, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "1.2#3.dcm").write_bytes(b"an image")
+    (source / "task.json").write_text("{}")
+    content = {**RESULT, **change}
+    body = write(content) + f"sys.exit({content['exit_status']})"
+    chained = replace(settings(tmp_path), source=source, release=True)
+    assert supervise(chained, child(body)) == content
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.dcm")}
+    assert found == ({"1.2#3.dcm": b"an image"} if released else {})
+    plain = replace(chained, output=tmp_path / "plain", release=False)
+    supervise(plain, child(body))
+    assert not list((tmp_path / "plain").glob("*.dcm"))
+
+
+def test_a_child_that_fails_releases_nothing(tmp_path):
+    (tmp_path / "1.dcm").write_bytes(b"an image")
+    with pytest.raises(AnomapError, match="E500"):
+        supervise(
+            replace(settings(tmp_path), release=True), child(write({**RESULT, "verdict": "PASS"}) + "sys.exit(4)")
+        )
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
+
+
+def test_an_image_never_takes_the_name_of_a_result(tmp_path):
+    (tmp_path / "sr.dcm").write_bytes(b"an image")
+    body = "(folder / 'sr.dcm').write_text('a report')\n" + write({**RESULT, "verdict": "PASS"})
+    with pytest.raises(AnomapError, match="E501"):
+        supervise(replace(settings(tmp_path), release=True), child(body))
 
 
 @pytest.mark.parametrize(
