@@ -111,10 +111,10 @@ def _world(image: Any) -> Float64:
 
 def _require_hounsfield(voxels: Float32) -> None:
     """Refuse what can't be Hounsfield units of a patient with air around, or in lung or bowel."""
-    seen = voxels[np.isfinite(voxels) & (voxels > PADDING_HU)]
-    if not seen.size:
+    seen = np.isfinite(voxels) & (voxels > PADDING_HU)
+    if not seen.any():
         raise AnomapError("E108", "no voxel holds a usable number")
-    low, high = float(seen.min()), float(seen.max())
+    low, high = float(voxels.min(where=seen, initial=np.inf)), float(voxels.max(where=seen, initial=-np.inf))
     if low >= 0 and high <= GREY:
         raise AnomapError("E109", "all voxels lie between 0 and 255: a picture, no Hounsfield units", _IN_HU)
     if low > AROUND_HU:

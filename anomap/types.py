@@ -309,7 +309,8 @@ class Region:
         volume_ml: Volume over all frames; None for a single projection image.
         peak_wd, mean_mse: Highest window WD and mean squared residual inside.
         p_value: Of `peak_wd` against the cohort's highest windows; 1.0 without a cohort.
-        p_series: The same over the whole series (`anomap.calibration.survivors`); None without a site's cohort.
+        p_series: The same over the whole series (`anomap.calibration.survivors`); None without a site's cohort
+            or without patients of the stratum.
         survives: Whether `p_series` is at most the limit of review; None where no p-value can be as small.
     """
 

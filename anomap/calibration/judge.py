@@ -100,7 +100,7 @@ def calibrate(
         maxima = np.array([score_map.per_image[name].max() for name in site.images.names])
         p_value, patients = family_p(maxima, reference, weights_of(site, weights or {})), len(reference)
         verdict, reasons = _verdict(p_value, patients, stratum, (alpha_review, alpha_reject))
-        if "wd_patch" in site.images.names:
+        if patients and "wd_patch" in site.images.names:
             of_patients = reference[:, site.images.names.index("wd_patch")]
             highest = float(score_map.per_image["wd_patch"].max())
             regions = held_against_patients(regions, highest, of_patients, alpha_review)

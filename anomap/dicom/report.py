@@ -307,9 +307,8 @@ class _Writer:
             sr.Measurement(codes.Q1_MSE, region.mean_mse, codes.score_unit("mse_patch", unit), derivation=codes.MEAN),
             sr.Measurement(codes.AREA, region.area_mm2, area),
         ]
-        if (
-            self.result.cohort_size
-        ):  # of the whole series where that is known: many regions share one chance of an alarm
+        if self.result.cohort_size:
+            # over the whole series where that is known: many regions share one chance of an alarm
             p = region.p_value if region.p_series is None else region.p_series
             found.append(sr.Measurement(codes.P_VALUE, p, codes.NO_UNITS))
         return found
