@@ -137,3 +137,12 @@ def test_a_map_without_any_value_is_drawn_as_nothing():
     analysis = made_analysis(frames=1)
     scores = replace(analysis.score_map, maps={"wd": np.full_like(analysis.score_map.maps["wd"], np.nan)})
     assert _count(np.asarray(render_preview(replace(analysis, score_map=scores))).astype(int), NOTHING) > 10_000
+
+
+def test_a_quick_look_is_stated_at_the_top_and_nowhere_else():
+    full = made_analysis(verdict=Verdict.PASS)
+    quick = replace(full, result=replace(full.result, every=4))
+    one, two = (np.asarray(render_preview(analysis)) for analysis in (full, quick))
+    rows = np.nonzero((one != two).any(axis=2))[0]
+    assert rows.size
+    assert rows.max() < 68  # the line below the head
