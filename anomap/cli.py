@@ -23,6 +23,8 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 import anomap
 from anomap.config import AnalyzeConfig
 from anomap.console import Event, begin, listening, print_error, print_line, print_result, silence, skipped_lines
+from anomap.curation.commands import SUBCOMMANDS as CURATE_COMMANDS
+from anomap.curation.commands import Curate
 from anomap.errors import AnomapError, ExitStatus
 from anomap.evaluation.commands import Evaluate
 from anomap.gate.commands import Calibrate, DriftWatch, Gate
@@ -252,11 +254,15 @@ def _parse(words: list[str]) -> Any:
     if words[:2] == ["models", "import"]:
         prog = "anomap models import"
         return tyro.cli(ModelsImport, prog=prog, args=words[2:], config=(FlagCreatePairsOff,))
+    if words[:1] == ["curate"] and words[1:2] and words[1] in CURATE_COMMANDS:
+        prog = f"anomap curate {words[1]}"
+        return tyro.cli(CURATE_COMMANDS[words[1]], prog=prog, args=words[2:], config=(FlagCreatePairsOff,))
     commands: dict[str, Any] = {
         "analyze": Analyze,
         "gate": Gate,
         "calibrate": Calibrate,
         "drift": DriftWatch,
+        "curate": Curate,
         "demo": Demo,
         "train": _train_command(words),
         "evaluate": Evaluate,

@@ -8,6 +8,8 @@ Results and JSON lines go to stdout, progress and errors to stderr. Events are t
     {"event": "model", "folder": "01-CT-5f0c9a11", "model": "ct-64", "version": "0.1.0", "reason": "..."}
     {"event": "skipped", "name_sha256": "...", "code": "E110", "reason": "..."}
     {"event": "series_done", "folder": "...", "status": "complete", "verdict": "REVIEW", "p_value": 0.02, ...}
+    {"event": "index", "files": 1200, "shards": 5, "tree_sha256": "...", "errors": {"E101": 3}}
+    {"event": "shard", "stage": "score", "number": 2, "done": 3, "of": 5, "images": 768, "errors": 1, ...}
     {"event": "result", "output": "...", "status": "complete", "exit_status": 0, "verdict": "REVIEW"}
     {"event": "error", "code": "E103", "message": "...", "remedy": "...", "exit_status": 3}
 """
@@ -23,6 +25,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TextIO
 
 from anomap.errors import AnomapError
@@ -70,7 +73,7 @@ def json_lines(stream: TextIO | None = None) -> Listener:
 
     def listener(event: Event) -> None:
         if event["event"] == "stage":
-            percent = 100 * event["done"] // max(event["total"], 1)
+            percent = 100 * event["done"] // max(event["total"] or 1, 1)
             if last.get(event["stage"]) == percent and event["done"] > 0:
                 return
             last[event["stage"]] = percent
@@ -96,6 +99,12 @@ def _line(event: Event) -> str | None:
         return f"series {event['number']} of {event['of']}: {event['modality']}, {_images(event['frames'])}"
     if kind == "model":
         return f"  {event['reason']}"
+    if kind == "index":
+        return f"{_files(event['files'])} in {event['shards']} shards; {sum(event['errors'].values())} can't be used"
+    if kind == "shard" and "eta_s" in event:
+        left = str(timedelta(seconds=event["eta_s"]))
+        done = f"{event['stage']}: shard {event['done']} of {event['of']}, {_images(event['images'])}"
+        return f"{done}, {event['errors']} errors, {event['images_per_s']:.3g} images/s, {left} left"
     if kind == "series_done":
         return f"  {_outcome(event)}"
     if kind == "stage" and event["stage"] == "project" and event["done"] == 0:

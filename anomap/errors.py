@@ -97,6 +97,11 @@ CODES: dict[str, ErrorKind] = {
     "E605": ErrorKind("no such job", _USE, "See `anomap status`."),
     "E606": ErrorKind("analysis process died", _FAIL, "The job is tried again; see the system's log for the cause."),
     "E607": ErrorKind("node not healthy", _FAIL, "See `anomap status` and the node's log."),
+    # E7xx: the curation of a repository
+    "E700": ErrorKind("curation of other settings, models or files", _USE, "Give the same again, or --overwrite."),
+    "E701": ErrorKind("file changed or vanished since it was indexed", _IN, "Curate again when nobody writes there."),
+    "E702": ErrorKind("a shard's worker died repeatedly", _FAIL, "Run `anomap curate shard` alone to see the cause."),
+    "E703": ErrorKind("curation incomplete or damaged", _USE, "Run `anomap curate` again; finished shards are kept."),
 }
 
 

@@ -23,6 +23,7 @@ LAYERS = [
         "preview",
         "domain",
         "gate",
+        "curation",
         "tables",
         "nifti",
         "source",
@@ -39,6 +40,7 @@ LAYERS = [
         "evaluation.commands",
         "evaluation.report",
         "gate.commands",
+        "curation.commands",
     },
 ]
 FORBIDDEN = {  # package -> modules it must never import

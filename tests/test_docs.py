@@ -15,6 +15,7 @@ GROUPS = {
     "E4": "Resources",
     "E5": "anomap itself",
     "E6": "The clinic node",
+    "E7": "The curation of a repository",
 }
 STATUSES = {
     ExitStatus.OK: "done; for the gate: pass",

@@ -104,21 +104,49 @@ def read_study(path: Path, config: ReadConfig | None = None) -> Study:
     return Study(series=tuple(series), skipped=tuple(sorted(skipped, key=lambda item: item.name)))
 
 
+def read_image(path: Path) -> ImageSeries:
+    """Read one file by itself: a radiograph, or a CT slice without its neighbours.
+
+    Args:
+        path: A DICOM file.
+
+    Returns:
+        A series of one frame. A slice has the place, the direction and the values that it has in its volume.
+
+    Raises:
+        AnomapError: The reason why `read_study` would leave the file out.
+    """
+    with quiet():
+        entry = _entry(path.name, path)
+        check_eligible(entry.header)
+        if entry.header.Modality in RADIOGRAPHS:
+            return _radiograph(entry)
+        stack = stack_slices([plane_of(entry.header)])
+        pixels, valid = to_hounsfield(stored_values(path), entry.header)
+        return _series([entry], pixels[None], valid[None], stack)
+
+
+def _entry(name: str, path: Path) -> _Entry:
+    """A file with its header, not yet judged."""
+    header, dropped = read_header(path)
+    notes = (f"{dropped} unreadable header elements were ignored",) if dropped else ()
+    return _Entry(name, path, header, notes)
+
+
 def _read_headers(files: Sequence[tuple[str, Path]]) -> tuple[list[_Entry], list[Skipped]]:
     entries: list[_Entry] = []
     skipped: list[Skipped] = []
     patients: list[tuple[str, str, str]] = []
     for name, path in files:
         try:
-            header, dropped = read_header(path)
-            if any(keyword in header for keyword in ("PatientID", "PatientName", "Rows")):  # not a DICOMDIR
-                patients.append(_patient(header))
-            check_eligible(header)
+            entry = _entry(name, path)
+            if any(keyword in entry.header for keyword in ("PatientID", "PatientName", "Rows")):  # not a DICOMDIR
+                patients.append(_patient(entry.header))
+            check_eligible(entry.header)
         except AnomapError as error:
             skipped.append(_skip(name, error))
             continue
-        notes = (f"{dropped} unreadable header elements were ignored",) if dropped else ()
-        entries.append(_Entry(name, path, header, notes))
+        entries.append(entry)
     _require_one_patient(patients)
     return entries, skipped
 

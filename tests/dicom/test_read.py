@@ -19,7 +19,7 @@ from pydicom.data import get_testdata_file
 
 from anomap.dicom import read
 from anomap.dicom.phantom import NEEDLE_HU, ct_affine, nearest_voxel, write_ct_phantom, write_radiograph_phantom
-from anomap.dicom.read import ReadConfig, Study, read_study
+from anomap.dicom.read import ReadConfig, Study, read_image, read_study
 from anomap.errors import CODES, AnomapError, ExitStatus
 
 CANARY = "ZZPHI^CANARY"
@@ -145,6 +145,22 @@ def test_ct_without_geometry_is_refused(tmp_path, keyword):
 
 
 # -- several series, several images
+
+
+def test_one_file_is_read_as_in_its_study(tmp_path):
+    ct(tmp_path / "ct")
+    write_radiograph_phantom(tmp_path / "dx", rows=40, columns=48)
+    for folder in ("ct", "dx"):
+        (series,) = read_study(tmp_path / folder).series
+        for path in (tmp_path / folder).iterdir():
+            image = read_image(path)
+            k = series.frame_ids.index(image.frame_ids[0])
+            np.testing.assert_array_equal(image.pixels[0], series.pixels[k])
+            np.testing.assert_allclose(image.affine[:, 1:3], series.affine[:, 1:3])
+            np.testing.assert_allclose(image.affine @ [0, 0, 0, 1], series.affine @ [k, 0, 0, 1])
+    with pytest.raises(AnomapError) as caught:
+        read_image(Path(__file__))
+    assert caught.value.code == "E101"
 
 
 def test_images_that_share_a_series_are_read_one_by_one(tmp_path):

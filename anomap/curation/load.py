@@ -1,0 +1,101 @@
+"""From the index's rows to prepared images: everything about an image that needs no network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from anomap.bundle import BundleInfo, file_sha256
+from anomap.curation.formats import read_series
+from anomap.curation.repository import located
+from anomap.curation.schema import IMAGES, Row, empty_row
+from anomap.domain import choose_bundle
+from anomap.errors import AnomapError
+from anomap.output import as_error
+from anomap.preprocessing import prepare
+from anomap.types import Float32, ImageSeries, Prepared
+
+_HASH_SIDE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One row on its way to the table.
+
+    Attributes:
+        row: What is known so far, with the columns of `anomap.curation.schema.IMAGES`.
+        prepared: The image for the model, N = 1; None when there is nothing (more) to compute.
+    """
+
+    row: Row
+    prepared: Prepared | None = None
+
+    @property
+    def model(self) -> str:
+        """Name of the bundle."""
+        return str(self.row["model"])
+
+    def failed(self, error: AnomapError) -> Item:
+        """The row of an image that could not be scored."""
+        return Item(row={**self.row, "tier": "", "error": error.code, "message": error.message})
+
+
+def load(row: Row, root: Path, infos: Sequence[BundleInfo], model: str) -> Item:
+    """Read and prepare one file; what prevents it becomes the row's error.
+
+    Args:
+        row: Of the index.
+        root: The repository.
+        infos: The bundles there are.
+        model: A bundle's name, or "auto".
+    """
+    item = Item(row=empty_row(IMAGES) | {name: row[name] for name in IMAGES.names if name in row})
+    path = located(root, row["path"], row["raw_path"])
+    try:
+        item.row["file_sha256"] = _unchanged(path, row)
+        if row["error"]:
+            return item
+        series = read_series(path, row["format"], item.row["file_sha256"])
+        item.row["pixel_sha256"] = pixel_sha256(series)
+        info, _ = choose_bundle(series, infos, model)
+        item.row["model"] = info.name
+        prepared = prepare(series, info.spec)
+        item.row["dhash"] = difference_hash(prepared.images[0, 0])
+    except Exception as error:
+        return item.failed(as_error(error))
+    return Item(row=item.row, prepared=prepared)
+
+
+def pixel_sha256(series: ImageSeries) -> str:
+    """SHA-256 of the presented pixels: equal for the same picture in other files, other syntaxes, other greys."""
+    digest = hashlib.sha256(repr((series.unit, series.pixels.shape)).encode())
+    digest.update(np.ascontiguousarray(series.pixels).tobytes())
+    return digest.hexdigest()
+
+
+def difference_hash(image: Float32) -> int:
+    """64 bits that similar pictures share: whether each of 8 x 8 fields is darker than its right neighbour.
+
+    Args:
+        image: ``(H, W)`` in [-1, 1].
+    """
+    picture = Image.fromarray(image).resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX)
+    fields = np.asarray(picture)
+    bits = (fields[:, 1:] > fields[:, :-1]).ravel()
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def _unchanged(path: Path, row: Row) -> str:
+    """The file's hash, if it is still the file that was indexed."""
+    try:
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) == (row["bytes"], row["mtime_ns"]):
+            return file_sha256(path)
+    except OSError as error:
+        raise AnomapError("E701", f"the file can't be read any more ({type(error).__name__})") from None
+    raise AnomapError("E701", "the file is not the one that was indexed")
