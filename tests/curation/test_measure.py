@@ -1,0 +1,71 @@
+"""Measuring many images side by side: one that fails keeps its reason, what concerns the run is raised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anomap.bundle import list_bundles
+from anomap.curation import measure
+from anomap.curation.index import shard_rows
+from anomap.curation.load import difference_hash, load
+from anomap.curation.measure import Models, projected
+from anomap.curation.settings import INDEX_FILE
+from anomap.errors import AnomapError
+from tests.curation.conftest import CONFIG
+
+
+@pytest.fixture
+def items(whole, tree, toy_models):
+    rows = [row for number in range(20) for row in shard_rows(whole / INDEX_FILE, number)]
+    radiographs = [row for row in rows if row["path"].startswith("xr/")]
+    return [load(row, tree, list_bundles(toy_models), "auto") for row in radiographs]
+
+
+def models(toy_models):
+    return Models(infos=list_bundles(toy_models), config=CONFIG, device="cpu")
+
+
+def test_an_image_that_breaks_its_batch_is_the_only_one_without_scores(items, toy_models, monkeypatch):
+    whole = measure.project
+    bad = items[1].prepared.frame_ids[0]
+
+    def project(prepared, *rest):
+        if bad in prepared.frame_ids:
+            raise AnomapError("E501", "the projection did not stay finite")
+        return whole(prepared, *rest)
+
+    monkeypatch.setattr(measure, "project", project)
+    rows = [item.row for item in projected(items, models(toy_models))]
+    assert [row["error"] for row in rows] == ["", "E501", "", ""]
+    assert rows[1]["wd_patch"] is None
+    assert all(rows[n]["wd_patch"] is not None for n in (0, 2, 3))
+
+
+def test_an_image_without_a_body_is_a_row_and_its_neighbours_are_scored(items, toy_models):
+    empty = replace(items[0].prepared, body=np.zeros_like(items[0].prepared.body))
+    rows = [item.row for item in projected([replace(items[0], prepared=empty), *items[1:]], models(toy_models))]
+    assert [row["error"] for row in rows] == ["E114", "", "", ""]
+
+
+@pytest.mark.parametrize("code", ["E301", "E400", "E403"])
+def test_what_concerns_the_whole_run_is_raised(items, toy_models, monkeypatch, code):
+    def project(*_):
+        raise AnomapError(code, "no")
+
+    monkeypatch.setattr(measure, "project", project)
+    with pytest.raises(AnomapError) as caught:
+        projected(items, models(toy_models))
+    assert caught.value.code == code
+
+
+def test_similar_pictures_share_most_bits_of_their_hash(items):
+    image = items[0].prepared.images[0, 0]
+    noise = np.random.default_rng(0).normal(0, 0.01, image.shape)
+    noisy = np.clip(image + noise, -1, 1).astype(np.float32)
+    near = (difference_hash(image) ^ difference_hash(noisy)).bit_count()
+    far = (difference_hash(image) ^ difference_hash(-image)).bit_count()
+    assert near <= 8 < far
+    assert difference_hash(np.zeros((16, 16), np.float32)) == 0

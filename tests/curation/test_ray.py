@@ -1,0 +1,121 @@
+"""Real Ray: actors that are killed, a driver that is killed, and a table that is the same in the end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from anomap.curation import ray_engine as ray_module
+from anomap.curation.ray_engine import ATTEMPTS, RayOptions, ray_engine
+from anomap.curation.run import curate
+from anomap.curation.settings import IMAGES_FILE
+from anomap.errors import AnomapError
+from tests.curation.conftest import CONFIG, KEY
+
+ray = pytest.importorskip("ray")
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(900)  # starting Ray on a busy machine
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Ray on this machine, of a size that doesn't depend on it."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("ANOMAP_TEST", mark := secrets.token_hex(8))
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield mark
+    ray.shutdown()
+
+
+def table(out):
+    return pq.read_table(out / IMAGES_FILE)
+
+
+def workers(mark: str) -> list[int]:
+    """Processes of this test's actors: what they inherited tells them from those of others."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            name, inherited = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if name.startswith(b"ray::ShardWorker") and f"ANOMAP_TEST={mark}".encode() in inherited:
+            found.append(int(folder.name))
+    return found
+
+
+def test_an_actor_that_is_killed_costs_its_shard_a_second_try_and_nothing_else(
+    cluster, whole, tree, toy_models, tmp_path
+):
+    def killing(task, numbers):
+        for place, outcome in enumerate(ray_engine(RayOptions(workers=2))(task, numbers)):
+            yield outcome
+            if place == 0:
+                for pid in workers(cluster):
+                    os.kill(pid, signal.SIGKILL)
+
+    seen = []
+    curate(tree, tmp_path / "out", toy_models, CONFIG, seen.append, patient_key=KEY, engine=killing)
+    numbers = Counter(event["number"] for event in seen if event["event"] == "shard")
+    assert set(numbers.values()) == {1}
+    assert table(tmp_path / "out").equals(table(whole))
+
+
+def test_a_shard_that_always_ends_its_worker_is_given_up_after_the_others(
+    cluster, tree, toy_models, tmp_path, monkeypatch
+):
+    class Deadly(ray_module.ShardWorker):
+        def measure(self, number):
+            if number == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().measure(number)
+
+    monkeypatch.setattr(ray_module, "ShardWorker", Deadly)
+    seen = []
+    with pytest.raises(AnomapError, match=f"{ATTEMPTS} times") as caught:
+        curate(tree, tmp_path / "out", toy_models, CONFIG, seen.append, engine=ray_engine(RayOptions(workers=2)))
+    assert caught.value.code == "E702"
+    shards = [event for event in seen if event["event"] == "shard"]
+    assert len(shards) == shards[0]["of"] - 1
+
+
+def test_a_driver_that_is_killed_goes_on_where_it_was(whole, tree, toy_models, tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(KEY)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "anomap", "curate", str(tree), "-o", str(out), "--models", str(toy_models)]
+    command += ["--shard-size", "4", "--steps", "2", "--device", "cpu", "--patient-key", str(key)]
+    command += ["--engine", "ray", "--workers", "2", "--json"]
+    mark = secrets.token_hex(8)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ANOMAP_TEST": mark}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True) as process:
+        for line in process.stdout:
+            if b'"shard"' in line:
+                break
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    wait_for_end(mark)
+    kept = {path.name: path.stat().st_mtime_ns for path in (out / "shards").glob("[0-9]*.parquet")}
+    assert kept
+    assert not (out / IMAGES_FILE).exists()
+    assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 0
+    assert {path.name: path.stat().st_mtime_ns for path in (out / "shards").iterdir()}.items() >= kept.items()
+    assert table(out).equals(table(whole))
+
+
+def wait_for_end(mark: str) -> None:
+    """The actors of a driver that is gone end by themselves; what they are writing meanwhile appears whole."""
+    deadline = time.monotonic() + 300
+    while workers(mark) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not workers(mark)
