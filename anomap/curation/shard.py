@@ -7,13 +7,14 @@ the projection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from anomap import __version__
 from anomap.bundle import BundleInfo, list_bundles
 from anomap.curation.index import shard_rows
 from anomap.curation.load import Item, load
@@ -35,17 +36,21 @@ class Round:
         root: The repository.
         out: The curation's folder.
         models: Folder of bundles.
+        expected: Name -> sha256 of the bundles that may be used, the same on every machine.
         config: How images are measured.
         cheap: First look alone.
         threshold: With triage, after the first look: cheap score above which images are projected.
+        version: Of anomap, the same on every machine.
     """
 
     root: Path
     out: Path
     models: Path
+    expected: Mapping[str, str]
     config: CurateConfig
     cheap: bool = False
     threshold: float | None = None
+    version: str = __version__
 
     @property
     def name(self) -> str:
@@ -60,9 +65,13 @@ class Round:
         """The models of this round, none of them loaded yet.
 
         Raises:
-            AnomapError: E401 when the device isn't there; as `anomap.bundle.list_bundles`.
+            AnomapError: E700 when this machine has other ones or another anomap, E401 when it lacks the device; as
+                `anomap.bundle.list_bundles`.
         """
-        return Models(infos=list_bundles(self.models), config=self.config, device=resolve_device(self.config.device))
+        infos = tuple(info for info in list_bundles(self.models) if info.name in self.expected)
+        if self.version != __version__ or {info.name: info.sha256 for info in infos} != dict(self.expected):
+            raise AnomapError("E700", "models or anomap are not those that the repository was indexed for")
+        return Models(infos=infos, config=self.config, device=resolve_device(self.config.device))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +101,11 @@ def round_of(root: Path, out: Path, models: Path, book: Book) -> Round:
         root=root,
         out=out,
         models=models,
+        expected={name: model["sha256"] for name, model in book.models.items()},
         config=book.config,
         cheap=triage and book.triage_threshold is None,
         threshold=book.triage_threshold,
+        version=book.version,
     )
 
 

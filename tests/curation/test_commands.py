@@ -14,7 +14,9 @@ import pytest
 
 from anomap.cli import main
 from anomap.curation.settings import IMAGES_FILE
+from anomap.types import PreprocessSpec
 from tests.curation.conftest import KEY
+from tests.toy import write_toy_bundle
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--shard-size", "4", "--steps", "2", "--device", "cpu"]
@@ -56,8 +58,18 @@ def test_an_array_of_jobs_gives_the_same_table(whole, tree, toy_models, tmp_path
     for number in reversed(range(shards)):
         assert main(["curate", "shard", str(out), str(number), "--root", str(tree), *models]) == 0
     assert main(["curate", "shard", str(out), str(shards), "--root", str(tree), *models]) == 2
+    assert main(["curate", "shard", str(out), "0", "--root", str(tree)]) == 0  # it is there: nothing to do
     assert main(["curate", "merge", str(out)]) == 0
     assert table(out).equals(table(whole))
+
+
+def test_a_machine_with_other_models_is_refused(tree, toy_models, tmp_path, capsys):
+    out, other = tmp_path / "out", tmp_path / "models"
+    assert main(["curate", "index", str(tree), "-o", str(out), "--models", str(toy_models), *QUICK]) == 0
+    write_toy_bundle(other / "toy-ct", PreprocessSpec(kind="ct", size=32), ("CT",), "")
+    assert main(["curate", "shard", str(out), "0", "--root", str(tree), "--models", str(other)]) == 2
+    assert "E700" in capsys.readouterr().err
+    assert not list((out / "shards").glob("*"))
 
 
 def test_an_array_with_triage_runs_twice(tree, toy_models, tmp_path, capsys):
