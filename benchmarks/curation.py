@@ -1,10 +1,11 @@
 """What `anomap curate` finds, what triage loses, how fast it is, and whether its memory stays flat.
 
-python -m benchmarks.curation [--parts quality rate memory cost] [--data ../shared/data/cxr]
+python -m benchmarks.curation [--parts quality looks rate memory cost] [--data ../shared/data]
 
 Parts can be run one by one; each replaces its own section of benchmarks/results/curation.json.
 
 quality  a mixed tree: normal radiographs nobody trained on, and knees, lateral, inverted, turned and damaged ones
+looks    normal images, turned: how many are noticed, and how many of those that are not turned
 rate     images a second in this process, and with one and two Ray workers
 memory   a tree of small drawn pictures with the toy model of the tests: peak memory after a quarter and at the end
 cost     hours, storage and traffic of large repositories, from the sections above and stated assumptions
@@ -14,14 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +28,37 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from anomap.bundle import list_bundles
+from anomap.bundle import list_bundles, load_bundle
 from anomap.curation.index import shard_rows
 from anomap.curation.load import load
-from anomap.curation.merge import IMAGES_FILE
-from anomap.curation.ray_engine import RayOptions, ray_engine
+from anomap.curation.looks import looks
 from anomap.curation.run import curate
-from anomap.curation.settings import INDEX_FILE, CurateConfig, read_book
+from anomap.curation.settings import IMAGES_FILE, INDEX_FILE, CurateConfig, read_book
 from anomap.evaluation.auroc import auroc, auroc_interval
 from anomap.evaluation.baselines import baseline_scores, fit_baselines
 from anomap.evaluation.machine import describe_machine
+from anomap.evaluation.scores import choose, take
 from anomap.training.data import concatenate, load_images
-from anomap.types import Float64
+from anomap.types import Float32, Float64
+from benchmarks.curation_speed import cost, memory, rate
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "curation.json"
+PARTS = ("quality", "looks", "rate", "memory", "cost")
 CAP = 40  # images of a category
 PREVALENCE = 0.05
 DRAWS = 500
 QUANTILES = (0.5, 0.7, 0.8, 0.9)
 SCORES = ("combined", "wd_patch", "w_distance", "cheap", "looks_ratio")
 BASELINES = ("mean_image_mse", "train_histogram_wd", "pca_mse")
+TURNS: dict[str, Callable[[Float32], Float32]] = {
+    "as tagged": lambda images: images,
+    "inverted": lambda images: -images,
+    "rotated90": lambda images: np.rot90(images, 1, (2, 3)),
+    "rotated180": lambda images: np.rot90(images, 2, (2, 3)),
+    "rotated270": lambda images: np.rot90(images, -1, (2, 3)),
+    "mirrored": lambda images: images[..., ::-1],
+}
 Json = dict[str, Any]
 Columns = dict[str, Any]
 
@@ -90,7 +99,7 @@ def quality(options: argparse.Namespace) -> Json:
     """Curate the mixed tree and compare."""
     with tempfile.TemporaryDirectory() as name:
         root, out = Path(name) / "root", Path(name) / "out"
-        categories = mixed_tree(options.data, root)
+        categories = mixed_tree(options.data / "cxr", root)
         start = time.monotonic()
         config = CurateConfig(model=options.model, device="cpu", shard_size=64)
         curate(root, out, ROOT / "models", config, _tell)
@@ -125,7 +134,7 @@ def _baselines(root: Path, out: Path, options: argparse.Namespace, wanted: list[
     """Scores of the plain opponents for the same files, fitted to the training images of the model."""
     infos = list_bundles(ROOT / "models")
     (info,) = [info for info in infos if info.name == options.model]
-    opponents = fit_baselines(load_images(options.data, info.spec, "train", "normal").prepared, info.levels)
+    opponents = fit_baselines(load_images(options.data / "cxr", info.spec, "train", "normal").prepared, info.levels)
     rows = [row for n in range(read_book(out).shards) for row in shard_rows(out / INDEX_FILE, n)]
     prepared = {row["path"]: load(row, root, infos, options.model).prepared for row in rows}
     together = concatenate([part for path in wanted if (part := prepared[path]) is not None])
@@ -205,111 +214,20 @@ def _looks(columns: Columns) -> Json:
     }
 
 
-def rate(options: argparse.Namespace) -> Json:
-    """Images a second on copies of normal radiographs, model loading left out by taking the second half."""
-    files = sorted((options.data / "val_normal").rglob("*.webp"))[: options.rate_images]
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name) / "root"
-        root.mkdir()
-        for path in files:
-            shutil.copy(path, root)
-        found: Json = {"images": len(files), "model": options.model, "load_average": os.getloadavg()[0]}
-        for label, workers in (("embedded", 0), ("ray_1", 1), ("ray_2", 2)):
-            engine = ray_engine(RayOptions(workers=workers)) if workers else None
-            times: list[float] = []
-            config = CurateConfig(model=options.model, device="cpu", shard_size=8)
-            curate(root, Path(name) / label, ROOT / "models", config, _clock(times), engine=engine)
-            half = len(times) // 2  # shards of 8 images
-            found[label] = {"images_per_s": round(8 * (len(times) - 1 - half) / (times[-1] - times[half]), 3)}
-    return found
-
-
-def _clock(times: list[float]) -> Callable[[Json], None]:
-    def listener(event: Json) -> None:
-        if event["event"] == "shard":
-            times.append(time.monotonic())
-
-    return listener
-
-
-def memory(options: argparse.Namespace) -> Json:
-    """Peak resident memory of one run, when a quarter of the images is done and at its end."""
-    from anomap.types import PreprocessSpec
-    from tests.toy import write_toy_bundle
-
-    with tempfile.TemporaryDirectory() as name:
-        root, models = Path(name) / "root", Path(name) / "models"
-        write_toy_bundle(models / "toy", PreprocessSpec(kind="radiograph", size=32, fit="squeeze"), ("DX",), "")
-        rng = np.random.default_rng(0)
-        for n in range(options.memory_images):
-            path = root / f"{n // 1000:03d}" / f"{n:06d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            coarse = Image.fromarray(rng.integers(0, 256, (6, 6), np.uint8))
-            coarse.resize((40, 40), Image.Resampling.BICUBIC).save(path)
-        words = ["curate", str(root), "-o", str(Path(name) / "out"), "--models", str(models), "--json"]
-        words += ["--steps", "1", "--device", "cpu", "--shard-size", "250"]
-        start = time.monotonic()
-        command = [sys.executable, "-m", "anomap", *words]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-            assert process.stdout is not None
-            peaks: dict[int, float] = {}
-            for line in process.stdout:
-                event = json.loads(line)
-                if event["event"] in ("shard", "index"):
-                    peaks[event.get("images", 0)] = peak_mib(process.pid)
-                    print(event.get("images", 0), "images,", peak_mib(process.pid), "MiB", file=sys.stderr, flush=True)
-                if event["event"] == "result":
-                    at_end = peak_mib(process.pid)
-            if process.wait():
-                raise SystemExit(f"anomap curate ended with {process.returncode}")
-        count = options.memory_images
-        size = sum(path.stat().st_size for path in (Path(name) / "out").glob("*.parquet"))
-        return {
-            "images": count,
-            "seconds": round(time.monotonic() - start, 1),
-            "peak_rss_mib": {
-                "index": peaks[0],
-                f"{count // 4} images": peaks[min(n for n in peaks if n >= count // 4)],
-                f"{count} images": peaks[max(peaks)],
-                "merged": at_end,
-            },
-            "output_bytes_an_image": round(size / count),
-            "model": "toy bundle of 32 px, 1 step: time says nothing of a real model",
-        }
-
-
-def peak_mib(pid: int) -> float:
-    """Peak resident memory of a process so far."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith("VmHWM:")]
-    return round(int(line.split()[1]) / 1024, 1)
-
-
-def cost(sections: Json) -> Json:
-    """A model of large repositories: what was measured here, and assumptions for what was not."""
-    assumed = {
-        "gpu_ms_an_image_64px_30_steps": 2.0,
-        "gpu_ms_an_image_512px_30_steps": 35.0,
-        "read_mb_an_image": {"112120 radiographs (NIH, PNG 1024 px)": 0.4, "10 million DICOM radiographs": 10.0},
-        "note": "GPU times are estimates from operation counts at 25-30 % of an H200's peak; no GPU was measured here",
-    }
-    output = sections.get("memory", {}).get("output_bytes_an_image", 2500)
-    cpu = sections.get("rate", {}).get("embedded", {}).get("images_per_s")
-    rows: Json = {}
-    for label, images in (("112120 radiographs (NIH, PNG 1024 px)", 112_120), ("10 million DICOM radiographs", 10**7)):
-        read_gb = images * assumed["read_mb_an_image"][label] / 1000
-        rows[label] = {
-            "read_gb": round(read_gb),
-            "output_gb": round(images * output / 1e9, 2),
-            "gpu_hours_64px": round(images * assumed["gpu_ms_an_image_64px_30_steps"] / 3.6e6, 2),
-            "gpu_hours_512px": round(images * assumed["gpu_ms_an_image_512px_30_steps"] / 3.6e6, 1),
-            "hours_on_8_gpus_512px": round(images * assumed["gpu_ms_an_image_512px_30_steps"] / 3.6e6 / 8, 1),
-            "read_mb_per_s_to_keep_8_gpus_busy_512px": round(
-                8e3 / assumed["gpu_ms_an_image_512px_30_steps"] * assumed["read_mb_an_image"][label]
-            ),
-            "cpu_hours_64px_one_core": round(images / cpu / 3600, 1) if cpu else None,
-        }
-    return {"assumed": assumed, "repositories": rows}
+def turned(options: argparse.Namespace) -> Json:
+    """Normal images of both shipped models, turned on the model's grid: what `looks` says of them."""
+    result: Json = {}
+    for name, data in (("cxr-64", "cxr"), ("ct-64", "ct")):
+        bundle = load_bundle(ROOT / "models" / name)
+        normal = load_images(options.data / data, bundle.spec, "val", "normal")
+        prepared = take(normal.prepared, choose(normal, options.looks_images))
+        result[name] = {"images": len(prepared.images)}
+        for word, turn in TURNS.items():
+            valid = np.abs(turn(prepared.valid.astype(np.float32))) > 0
+            seen = looks(replace(prepared, images=np.ascontiguousarray(turn(prepared.images)), valid=valid), bundle)
+            result[name][word] = dict(Counter(seen.words))
+            print(name, word, result[name][word], file=sys.stderr, flush=True)
+    return result
 
 
 def _tell(event: Json) -> None:
@@ -320,14 +238,17 @@ def _tell(event: Json) -> None:
 def main(words: list[str] | None = None) -> int:
     """Measure the wanted parts and write them beside the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=("quality", "rate", "memory", "cost"), default=["quality"])
-    parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data" / "cxr")
+    parser.add_argument(
+        "--parts", nargs="+", choices=("quality", "looks", "rate", "memory", "cost"), default=["quality"]
+    )
+    parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
     parser.add_argument("--model", default="cxr-64")
+    parser.add_argument("--looks-images", type=int, default=150)
     parser.add_argument("--rate-images", type=int, default=64)
     parser.add_argument("--memory-images", type=int, default=20_000)
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args(words)
-    measured = {"quality": quality, "rate": rate, "memory": memory}
+    measured = {"quality": quality, "looks": turned, "rate": rate, "memory": memory}
     for part in options.parts:
         section = measured[part](options) if part in measured else cost(_read(options.output))
         content = _read(options.output) | {"format": "anomap.curation-benchmark/1"}

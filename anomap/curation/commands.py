@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -29,54 +30,6 @@ Config = OmitArgPrefixes[CurateConfig]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curate:
-    """Score all images of a repository; the same command resumes. See also `anomap curate index|shard|merge --help`."""
-
-    root: Root
-    output: Output
-    config: Config = field(default_factory=CurateConfig)
-    engine: Literal["embedded", "ray"] = "embedded"  # ray: actors, on this machine or on a cluster
-    workers: int = 1  # of engine ray
-    ray_address: str | None = None  # of a running Ray cluster, or auto; without it Ray is started on this machine
-    ray_gpus: float = 0.0  # GPUs of each Ray worker; 0.5 lets two share one
-    patient_key: KeyFile = None
-    overwrite: bool = False  # begin anew; decisions.csv stays
-    models: ModelFolder = None
-    as_json: AsJson = False
-    debug: bool = False  # show tracebacks (they may hold patient data)
-
-    def run(self) -> int:
-        """Do it; the exit status."""
-        require_arrow()
-        from anomap.cli import model_folder
-        from anomap.curation.run import curate
-
-        with listening(as_json=self.as_json) as listener:
-            book = curate(
-                self.root,
-                self.output,
-                model_folder(self.models),
-                self.config,
-                listener,
-                engine=self._engine(),
-                patient_key=_key(self.patient_key),
-                overwrite=self.overwrite,
-            )
-        return _finish(self.output, book, as_json=self.as_json)
-
-    def _engine(self) -> Engine | None:
-        if self.engine == "embedded":
-            if self.workers != 1:
-                raise AnomapError("E200", "several workers need --engine ray")
-            return None
-        from anomap.curation.ray_engine import RayOptions, ray_engine
-
-        if self.workers < 1:
-            raise AnomapError("E200", f"--workers must be at least 1, got {self.workers}")
-        return ray_engine(RayOptions(workers=self.workers, address=self.ray_address, gpus=self.ray_gpus))
-
-
-@dataclass(frozen=True, kw_only=True)
 class CurateIndex:
     """Index a repository and cut it into shards, for a job array. Prints the number of shards."""
 
@@ -92,22 +45,58 @@ class CurateIndex:
     def run(self) -> int:
         """Do it; the exit status."""
         require_arrow()
-        from anomap.cli import model_folder
         from anomap.curation.run import indexed
 
-        with listening(as_json=self.as_json) as listener:
-            book = indexed(
-                self.root,
-                self.output,
-                model_folder(self.models),
-                self.config,
-                listener,
-                patient_key=_key(self.patient_key),
-                overwrite=self.overwrite,
-            )
+        book = self._begin(indexed)
         if not self.as_json:
             print_line(str(book.shards))
         return ExitStatus.OK
+
+    def _begin(self, work: Callable[..., Book], **more: Any) -> Book:
+        """Let `work` do it with what was asked for, and show how far it is."""
+        from anomap.cli import model_folder
+
+        key, models = _key(self.patient_key), model_folder(self.models)
+        with listening(as_json=self.as_json) as listener:
+            return work(
+                self.root,
+                self.output,
+                models,
+                self.config,
+                listener,
+                patient_key=key,
+                overwrite=self.overwrite,
+                **more,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curate(CurateIndex):
+    """Score all images of a repository; the same command resumes. See also `anomap curate index|shard|merge --help`."""
+
+    engine: Literal["embedded", "ray"] = "embedded"  # ray: actors, on this machine or on a cluster
+    workers: int = 1  # of engine ray
+    ray_address: str | None = None  # of a running Ray cluster, or auto; without it Ray is started on this machine
+    ray_gpus: float = 0.0  # GPUs of each Ray worker; 0.5 lets two share one
+
+    def run(self) -> int:
+        """Do it; the exit status."""
+        require_arrow()
+        from anomap.curation.run import curate
+
+        book = self._begin(curate, engine=self._engine())
+        return _finish(self.output, book, as_json=self.as_json)
+
+    def _engine(self) -> Engine | None:
+        if self.engine == "embedded":
+            if self.workers != 1:
+                raise AnomapError("E200", "several workers need --engine ray")
+            return None
+        from anomap.curation.ray_engine import RayOptions, ray_engine
+
+        if self.workers < 1:
+            raise AnomapError("E200", f"--workers must be at least 1, got {self.workers}")
+        return ray_engine(RayOptions(workers=self.workers, address=self.ray_address, gpus=self.ray_gpus))
 
 
 @dataclass(frozen=True, kw_only=True)

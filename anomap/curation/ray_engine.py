@@ -37,10 +37,12 @@ class ShardWorker:
 
     def __init__(self, task: Round) -> None:
         self.task = task
-        self.models: Models = task.open_models()
+        self.models: Models | None = None
 
     def measure(self, number: int) -> ShardDone:
-        """Read, measure and write one shard, unless its file is there already."""
+        """Read, measure and write one shard."""
+        if self.models is None:  # not in the constructor: Ray takes an error there for the actor's death
+            self.models = self.task.open_models()
         items = load_shard(self.task, number, self.models.infos)
         return measure_shard(self.task, number, items, self.models)
 
@@ -81,8 +83,16 @@ def _start(ray: Any, options: RayOptions) -> None:
     if options.address is not None:
         ray.init(address=options.address, log_to_driver=False)
         return
-    room = {"num_cpus": max(1, round(options.cpus * options.workers))}  # actors that find no room wait for ever
-    ray.init(**room, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=max(1, round(options.cpus * options.workers)), include_dashboard=False, log_to_driver=False)
+
+
+def _room(ray: Any, options: RayOptions) -> int:
+    """How many workers the cluster holds: more would wait for ever, and the shards given to them with them."""
+    resources, needs = ray.cluster_resources(), {"CPU": options.cpus, "GPU": options.gpus}
+    room = int(min(resources.get(name, 0.0) / need for name, need in needs.items() if need))
+    if room < 1:
+        raise AnomapError("E401", f"Ray has no room for a worker of {options.cpus:g} CPU and {options.gpus:g} GPU")
+    return room
 
 
 class _Pool:
@@ -94,7 +104,7 @@ class _Pool:
         self.waiting = deque(numbers)
         self.died: Counter[int] = Counter()
         self.busy: dict[Any, tuple[int, Any]] = {}  # reference -> shard, actor
-        for _ in range(min(options.workers, len(numbers))):
+        for _ in range(min(_room(ray, options), options.workers, len(numbers))):
             self._give(self.actor.remote(task))
 
     def outcomes(self) -> Iterator[ShardDone]:

@@ -15,7 +15,16 @@ from anomap.bundle import list_bundles
 from anomap.curation.index import build_index, tree_sha256
 from anomap.curation.load import Item
 from anomap.curation.merge import merge, missing_shards, triage_threshold
-from anomap.curation.settings import INDEX_FILE, Book, CurateConfig, new_book, open_output, read_book, write_book
+from anomap.curation.settings import (
+    IMAGES_FILE,
+    INDEX_FILE,
+    Book,
+    CurateConfig,
+    new_book,
+    open_output,
+    read_book,
+    write_book,
+)
 from anomap.curation.shard import Round, ShardDone, load_shard, measure_shard, round_of
 from anomap.errors import AnomapError
 
@@ -55,12 +64,11 @@ def curate(
             are kept.
     """
     book = indexed(root, out, models, config, listener, patient_key=patient_key, overwrite=overwrite)
-    while True:
+    while book.result is None or not (out / IMAGES_FILE).is_file():
         task = round_of(root, out, models, book)
         run_round(task, book.shards, engine or in_this_process, listener)
         book = concluded(out, book)
-        if book.result is not None:
-            return book
+    return book
 
 
 def indexed(

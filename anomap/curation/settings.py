@@ -17,13 +17,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from anomap import NOT_A_DIAGNOSIS, __version__
-from anomap.bundle import BundleInfo
 from anomap.config import AnalyzeConfig
 from anomap.errors import AnomapError
 from anomap.output import appearing, writing
+
+if TYPE_CHECKING:
+    from anomap.bundle import BundleInfo
 
 BOOK, INDEX_FILE, IMAGES_FILE = "curate.json", "index.parquet", "images.parquet"
 CHEAP_FOLDER, SHARD_FOLDER = "cheap", "shards"

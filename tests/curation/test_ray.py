@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -87,6 +88,28 @@ def test_a_shard_that_always_ends_its_worker_is_given_up_after_the_others(
     assert caught.value.code == "E702"
     shards = [event for event in seen if event["event"] == "shard"]
     assert len(shards) == shards[0]["of"] - 1
+
+
+def test_workers_without_room_are_not_waited_for_and_what_one_says_is_told(
+    cluster, tree, toy_models, tmp_path, monkeypatch
+):
+    def run(options, out):
+        curate(tree, tmp_path / out, toy_models, CONFIG, lambda _: None, engine=ray_engine(options))
+
+    with pytest.raises(AnomapError) as caught:
+        run(RayOptions(gpus=1000), "a")
+    assert caught.value.code == "E401"
+    run(RayOptions(workers=5), "b")  # two have room
+    assert (tmp_path / "b" / IMAGES_FILE).exists()
+
+    class Elsewhere(ray_module.ShardWorker):
+        def __init__(self, task):
+            super().__init__(replace(task, version="0.0.0"))
+
+    monkeypatch.setattr(ray_module, "ShardWorker", Elsewhere)
+    with pytest.raises(AnomapError) as caught:
+        run(RayOptions(), "c")
+    assert caught.value.code == "E700"
 
 
 def test_a_driver_that_is_killed_goes_on_where_it_was(whole, tree, toy_models, tmp_path):
