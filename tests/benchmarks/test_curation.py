@@ -59,7 +59,7 @@ def test_the_mixed_tree_holds_what_it_says(tmp_path):
 
 
 def test_the_cost_model_writes_what_follows_from_its_assumptions(tmp_path):
-    measured = {"rate": {"embedded": {"images_per_s": 10.0}, "output_bytes_an_image": 1000}}
+    measured = {"rate": {"cpu_s_an_image": 0.1, "output_bytes_an_image": 1000}}
     (tmp_path / "result.json").write_text(json.dumps(measured))
     found = cost(measured)
     large = found["repositories"]["10 million radiographs (DICOM, 2048 x 1680)"]
