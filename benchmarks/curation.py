@@ -243,7 +243,7 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
     parser.add_argument("--model", default="cxr-64")
-    parser.add_argument("--looks-images", type=int, default=150)
+    parser.add_argument("--looks-images", type=int, default=100)
     parser.add_argument("--rate-images", type=int, default=64)
     parser.add_argument("--memory-images", type=int, default=20_000)
     parser.add_argument("--output", type=Path, default=RESULT)

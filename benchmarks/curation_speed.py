@@ -35,7 +35,7 @@ GPU_MS = {"64 px": 2.0, "512 px": 35.0}  # 30 steps in batches of 64, design est
 def rate(options: argparse.Namespace) -> Json:
     """Images a second on normal radiographs, and the processor's seconds, which a busy machine changes little.
 
-    The first half of the shards, with the loading of the model, doesn't count for the rate.
+    The first shard of each worker, with the loading of the model, doesn't count for the rate.
     """
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers give way to all others by default
     files = sorted((options.data / "cxr" / "val_normal").rglob("*.webp"))[: options.rate_images]
@@ -51,9 +51,9 @@ def rate(options: argparse.Namespace) -> Json:
             spent = time.process_time()
             config = CurateConfig(model=options.model, device="cpu", shard_size=8)
             curate(root, Path(name) / label, ROOT / "models", config, _clock(times), engine=engine)
-            half = len(times) // 2  # shards of 8 images
             found["output_bytes_an_image"] = round((Path(name) / label / IMAGES_FILE).stat().st_size / len(files))
-            found[label] = {"images_per_s": round(8 * (len(times) - 1 - half) / (times[-1] - times[half]), 3)}
+            first = max(workers, 1)  # shards in which models are loaded
+            found[label] = {"images_per_s": round(8 * (len(times) - first) / (times[-1] - times[first - 1]), 3)}
             if not workers:  # what a core does in it, however many others share the machine
                 found["cpu_s_an_image"] = round((time.process_time() - spent) / len(files), 3)
     return found
