@@ -1,12 +1,13 @@
 """What `anomap curate` finds, what triage loses, how fast it is, and whether its memory stays flat.
 
-python -m benchmarks.curation [--parts quality looks rate memory cost] [--data ../shared/data]
+python -m benchmarks.curation [--parts quality looks rate stages memory cost] [--data ../shared/data]
 
 Parts can be run one by one; each replaces its own section of benchmarks/results/curation.json.
 
 quality  a mixed tree: normal radiographs nobody trained on, and knees, lateral, inverted, turned and damaged ones
 looks    normal images, turned: how many are noticed, and how many of those that are not turned
 rate     images a second in this process, and with one and two Ray workers
+stages   seconds of the processor an image, stage by stage
 memory   a tree of small drawn pictures with the toy model of the tests: peak memory after a quarter and at the end
 cost     hours, storage and traffic of large repositories, from the sections above and stated assumptions
 """
@@ -40,11 +41,11 @@ from anomap.evaluation.machine import describe_machine
 from anomap.evaluation.scores import choose, take
 from anomap.training.data import concatenate, load_images
 from anomap.types import Float32, Float64
-from benchmarks.curation_speed import cost, memory, rate
+from benchmarks.curation_speed import cost, memory, rate, stages
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "curation.json"
-PARTS = ("quality", "looks", "rate", "memory", "cost")
+PARTS = ("quality", "looks", "rate", "stages", "memory", "cost")
 CAP = 40  # images of a category
 PREVALENCE = 0.05
 DRAWS = 500
@@ -238,9 +239,7 @@ def _tell(event: Json) -> None:
 def main(words: list[str] | None = None) -> int:
     """Measure the wanted parts and write them beside the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--parts", nargs="+", choices=("quality", "looks", "rate", "memory", "cost"), default=["quality"]
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["quality"])
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
     parser.add_argument("--model", default="cxr-64")
     parser.add_argument("--looks-images", type=int, default=100)
@@ -248,7 +247,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--memory-images", type=int, default=20_000)
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args(words)
-    measured = {"quality": quality, "looks": turned, "rate": rate, "memory": memory}
+    measured = {"quality": quality, "looks": turned, "rate": rate, "stages": stages, "memory": memory}
     for part in options.parts:
         section = measured[part](options) if part in measured else cost(_read(options.output))
         content = _read(options.output) | {"format": "anomap.curation-benchmark/1"}

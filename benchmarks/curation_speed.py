@@ -17,9 +17,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from anomap.bundle import list_bundles
+from anomap.curation.index import build_index, shard_rows
+from anomap.curation.load import load
+from anomap.curation.measure import Models, first_look, projected
 from anomap.curation.ray_engine import RayOptions, ray_engine
 from anomap.curation.run import curate
-from anomap.curation.settings import IMAGES_FILE, CurateConfig
+from anomap.curation.settings import IMAGES_FILE, INDEX_FILE, CurateConfig
 from anomap.types import PreprocessSpec
 from tests.toy import write_toy_bundle
 
@@ -57,6 +61,30 @@ def rate(options: argparse.Namespace) -> Json:
             if not workers:  # what a core does in it, however many others share the machine
                 found["cpu_s_an_image"] = round((time.process_time() - spent) / len(files), 3)
     return found
+
+
+def stages(options: argparse.Namespace) -> Json:
+    """Seconds of the processor an image: reading and preparing, the first look, projection with scores."""
+    files = sorted((options.data / "cxr" / "val_normal").rglob("*.webp"))[: options.rate_images // 2]
+    with tempfile.TemporaryDirectory() as name:
+        root, index = Path(name) / "root", Path(name) / INDEX_FILE
+        root.mkdir()
+        for path in files:
+            shutil.copy(path, root)
+        build_index(root, index, b"key", len(files), lambda _: None, index)
+        config = CurateConfig(model=options.model, device="cpu")
+        models = Models(infos=list_bundles(ROOT / "models"), config=config, device="cpu")
+        models.bundle(options.model)
+        times = [time.process_time()]
+        items = [load(row, root, models.infos, options.model) for row in shard_rows(index, 0)]
+        times.append(time.process_time())
+        items = first_look(items, models)
+        times.append(time.process_time())
+        projected(items, models)
+        times.append(time.process_time())
+    names = ("load", "first_look", "project_and_score")
+    found = {name: round(float(value), 4) for name, value in zip(names, np.diff(times) / len(files), strict=True)}
+    return {"images": len(files), "model": options.model, "cpu_s_an_image": found}
 
 
 def _clock(times: list[float]) -> Callable[[Json], None]:
