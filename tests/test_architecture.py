@@ -28,6 +28,7 @@ LAYERS = [
         "nifti",
         "source",
         "voxels",
+        "style",
     },
     {
         "cli",

@@ -20,15 +20,14 @@ from anomap.evaluation.measure import ALL_SCORES
 from anomap.evaluation.run import Evaluation
 from anomap.evaluation.table import Table, introduction, tables
 from anomap.preview import REGION, UInt8, colour_map
+from anomap.style import COLOURS
 from anomap.types import Float32, Float64
 
 _PANEL = 128  # least side of a picture in the gallery, in pixels
 _HEAT_TOP = 1.5  # of the colours, in thresholds of regions
-_COLOURS = ("#0b5cad", "#c2410c", "#15803d", "#7c3aed", "#64748b")
+_COLOURS = ("#2f7fd1", "#d2601f", "#2b9457", "#9466ee", "#7d8a9a")  # readable on light and on dark
 _SIDE, _EDGE = 150, 24  # of a plot
 _STYLE = """
-:root { --page: #f5f6f8; --paper: #fff; --ink: #1b1f24; --dim: #5c6570; --line: #dde1e6; }
-* { box-sizing: border-box; }
 body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 84rem;
        margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
@@ -83,7 +82,7 @@ def evaluation_page(result: Evaluation, title: str, facts: str) -> str:
     ]
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
+        f"<title>{escape(title)}</title><style>{COLOURS}{_STYLE}</style>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
 
@@ -107,10 +106,12 @@ def _plot(exhibit: Exhibit) -> str:
         for curve, colour in zip(exhibit.curves.values(), _COLOURS, strict=False)
     ]
     left, top, right, bottom = _EDGE, 4, _EDGE + _SIDE, 4 + _SIDE
-    frame = f'<rect x="{left}" y="{top}" width="{_SIDE}" height="{_SIDE}" fill="none" stroke="#dde1e6"/>'
+    frame = (
+        f'<rect x="{left}" y="{top}" width="{_SIDE}" height="{_SIDE}" fill="none" stroke="currentColor" opacity="0.2"/>'
+    )
     chance = f'<path d="M{left} {bottom}L{right} {top}" stroke="#9aa4ae" stroke-dasharray="2 3"/>'
     text = (
-        f'<g font-size="9" fill="#5c6570"><text x="{left}" y="{bottom + 11}">0</text>'
+        f'<g font-size="9" fill="currentColor" opacity="0.7"><text x="{left}" y="{bottom + 11}">0</text>'
         f'<text x="{right - 5}" y="{bottom + 11}">1</text><text x="{left - 9}" y="{top + 8}">1</text>'
         f'<text x="{left - 9}" y="{bottom}">0</text></g>'
     )

@@ -22,6 +22,7 @@ from anomap.service.metrics import exposition
 from anomap.service.settings import Web
 from anomap.service.spool import Spool
 from anomap.service.status import previews, snapshot
+from anomap.style import COLOURS
 
 _STOP_S = 3.0  # waitress looks up once a second
 _HEADERS = {
@@ -47,7 +48,7 @@ def create_app(spool: Spool, database: Database, alive: Callable[[], bool]) -> F
     def page() -> str:
         content = snapshot(spool, database)
         pictures = {job["id"]: len(previews(spool, database, job["id"])) for job in content["jobs"]}
-        return render_template("status.html", alive=alive(), pictures=pictures, **content)
+        return render_template("status.html", colours=COLOURS, alive=alive(), pictures=pictures, **content)
 
     @app.get("/jobs/<int:job>/preview/<int:number>.png")
     def preview(job: int, number: int) -> Response:
