@@ -7,6 +7,7 @@ patient's name, identifier or an unhashed UID.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -128,6 +129,13 @@ class AnomapError(Exception):
     def __reduce__(self) -> tuple[type[AnomapError], tuple[str, str, str]]:
         """Keep all three parts when the error crosses a process border."""
         return (AnomapError, (self.code, self.message, self.remedy))
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Raise E203 unless an extra's modules are installed; they are looked for, not loaded."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AnomapError("E203", f"{', '.join(missing)} not installed", f"pip install 'anomap[{extra}]'")
 
 
 def out_of_memory(error: BaseException) -> bool:

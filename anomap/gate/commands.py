@@ -14,7 +14,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from anomap.config import AnalyzeConfig
 from anomap.console import listening, print_error, print_line, print_result
-from anomap.errors import AnomapError, ExitStatus
+from anomap.errors import AnomapError, ExitStatus, require_extra
 
 if TYPE_CHECKING:
     from anomap.calibration import SiteCohort
@@ -50,14 +50,13 @@ class Calibrate:
         from anomap.bundle import load_bundle
         from anomap.cli import model_folder
         from anomap.gate.calibrate import measure_site, summary
-        from anomap.gate.plot import require_plots
         from anomap.gate.policy import Policy, read_policy
         from anomap.gate.site import write_site
         from anomap.study import resolve_device
 
         if self.output.exists() and not self.overwrite:
             raise AnomapError("E201", "the cohort file exists")
-        require_plots()
+        require_extra("plots", "matplotlib")
         policy = read_policy(self.policy) if self.policy else Policy()
         config = AnalyzeConfig(
             model=self.model, preset=self.preset, steps=self.steps, device=self.device, allow_gaps=self.allow_gaps
@@ -125,12 +124,12 @@ class DriftWatch:
         from dataclasses import asdict
 
         from anomap.gate.drift import lines, records, watch
-        from anomap.gate.plot import plot_reliability, require_plots
+        from anomap.gate.plot import plot_reliability
 
         if self.last < 1 or not 0 < self.level < 1:
             raise AnomapError("E200", "--last must be positive and --level lie between 0 and 1")
         if self.plot is not None:
-            require_plots()
+            require_extra("plots", "matplotlib")
         outcome, p_values = watch(records(self.results), self.last)
         if self.plot is not None:
             plot_reliability(self.plot, p_values, outcome.patients, "Results so far")

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 
 from anomap.calibration.watch import band
-from anomap.errors import AnomapError
 from anomap.output import appearing, writing
 from anomap.types import Float64
-
-
-def require_plots() -> None:
-    """Raise E203 when plots can't be drawn, before any compute."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise AnomapError("E203", "matplotlib is not installed", "pip install 'anomap[plots]'")
 
 
 def plot_reliability(stem: Path, p_values: Float64, patients: int, title: str) -> None:

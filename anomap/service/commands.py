@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from anomap.console import print_line
-from anomap.errors import AnomapError, ExitStatus
+from anomap.errors import AnomapError, ExitStatus, require_extra
 
 Settings = Annotated[Positional[Path], arg(metavar="SETTINGS", help="TOML file, see docs/clinic.md")]
 AsJson = Annotated[bool, arg(name="json", help="JSON on stdout instead of text")]
@@ -30,7 +29,7 @@ class Serve:
 
     def run(self) -> int:
         """Do it; the exit status."""
-        _require_extra()
+        require_extra("serve", *_NEEDED)
         from anomap.cli import model_folder
         from anomap.service.settings import read_config
 
@@ -91,12 +90,6 @@ class Status:
         for line in [json.dumps(content)] if self.as_json else _lines(content):
             print_line(line)
         return ExitStatus.OK
-
-
-def _require_extra() -> None:
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise AnomapError("E203", f"{', '.join(missing)} not installed", "pip install 'anomap[serve]'")
 
 
 def _wait(node: Any) -> None:

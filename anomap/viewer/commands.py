@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import sys
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from anomap.errors import AnomapError, ExitStatus
+from anomap.errors import AnomapError, ExitStatus, require_extra
 
 _NEEDED = ("trame", "trame_slicer", "slicer", "vtkmodules")
 # What VTK can draw with where there is no screen: a library, and the window class that uses it.
@@ -36,19 +35,13 @@ class Viewer:
         """Serve the page until a signal comes; the exit status."""
         if not 0 <= self.port < 2**16:
             raise AnomapError("E200", f"--port must lie between 0 and 65535, got {self.port}")
-        _require_extra()
+        require_extra("viewer", *_NEEDED)
         _choose_window()
         from anomap.cli import model_folder
         from anomap.viewer.server import serve
 
         serve(self.source, self.port, model_folder(self.models), open_browser=self.open, debug=self.debug)
         return ExitStatus.OK
-
-
-def _require_extra() -> None:
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise AnomapError("E203", f"{', '.join(missing)} not installed", "pip install 'anomap[viewer]'")
 
 
 def _choose_window() -> None:
