@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from anomap.bundle import BundleInfo, file_sha256
 from anomap.curation.formats import read_series
+from anomap.curation.phash import perceptual_hash
 from anomap.curation.repository import located
 from anomap.curation.schema import IMAGES, Row, empty_row
 from anomap.domain import choose_bundle
 from anomap.errors import AnomapError
 from anomap.output import as_error
 from anomap.preprocessing import prepare
-from anomap.types import Float32, ImageSeries, Prepared
-
-_HASH_SIDE = 8
+from anomap.types import ImageSeries, Prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,7 @@ def load(row: Row, root: Path, infos: Sequence[BundleInfo], model: str) -> Item:
         info, _ = choose_bundle(series, infos, model)
         item.row["model"] = info.name
         prepared = prepare(series, info.spec)
-        item.row["dhash"] = difference_hash(prepared.images[0, 0])
+        item.row["phash"] = perceptual_hash(prepared.images[0, 0])
     except Exception as error:
         return item.failed(as_error(error))
     return Item(row=item.row, prepared=prepared)
@@ -76,18 +74,6 @@ def pixel_sha256(series: ImageSeries) -> str:
     digest = hashlib.sha256(repr((series.unit, series.pixels.shape)).encode())
     digest.update(np.ascontiguousarray(series.pixels).tobytes())
     return digest.hexdigest()
-
-
-def difference_hash(image: Float32) -> int:
-    """64 bits that similar pictures share: whether each of 8 x 8 fields is darker than its right neighbour.
-
-    Args:
-        image: ``(H, W)`` in [-1, 1].
-    """
-    picture = Image.fromarray(image).resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX)
-    fields = np.asarray(picture)
-    bits = (fields[:, 1:] > fields[:, :-1]).ravel()
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def _unchanged(path: Path, row: Row) -> str:

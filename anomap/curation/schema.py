@@ -57,7 +57,7 @@ IMAGES = pa.schema(
         pa.field("bytes", pa.int64()),
         pa.field("file_sha256", pa.string()),
         pa.field("pixel_sha256", pa.string()),  # of the presented pixels, "" where there are none
-        pa.field("dhash", pa.uint64()),
+        pa.field("phash", pa.uint64()),  # `perceptual_hash` of the prepared image
         *TAGS,
         _SLICES,
         pa.field("model", pa.string()),

@@ -85,7 +85,7 @@ def test_a_picture_has_the_same_scores_in_every_format(rows):
     pictures = [rows[f"pictures/{name}"] for name in ("grey.dcm", "copy.tif", "rgb.webp", "deep.png")]
     for other in pictures[1:]:
         assert other["pixel_sha256"] == pictures[0]["pixel_sha256"]
-        assert other["dhash"] == pictures[0]["dhash"]
+        assert other["phash"] == pictures[0]["phash"]
         assert other["wd_patch"] == pytest.approx(pictures[0]["wd_patch"], rel=1e-3)
     assert len({row["file_sha256"] for row in pictures}) == 4
 
