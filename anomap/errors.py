@@ -103,6 +103,9 @@ CODES: dict[str, ErrorKind] = {
     "E701": ErrorKind("file changed or vanished since it was indexed", _IN, "Curate again when nobody writes there."),
     "E702": ErrorKind("a shard's worker died repeatedly", _FAIL, "Run `anomap curate shard` alone to see the cause."),
     "E703": ErrorKind("curation incomplete or damaged", _USE, "Run `anomap curate` again; finished shards are kept."),
+    "E710": ErrorKind("list of decisions unreadable", _USE, "See docs/curation-report.md for its columns."),
+    "E711": ErrorKind("list of decisions does not fit", _USE, "Correct the lines that the message names."),
+    "E712": ErrorKind("path can't stand in a list", _USE, "Rename the file and curate again."),
 }
 
 
