@@ -42,6 +42,7 @@ LAYERS = [
         "evaluation.report",
         "gate.commands",
         "curation.commands",
+        "curation.report_commands",
     },
 ]
 FORBIDDEN = {  # package -> modules it must never import

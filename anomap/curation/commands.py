@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from anomap.console import listening, print_line
+from anomap.curation.report_commands import CurateApply, CurateReport
 from anomap.curation.settings import Book, CurateConfig, read_book
-from anomap.errors import AnomapError, ExitStatus
+from anomap.errors import AnomapError, ExitStatus, require_extra
 
 if TYPE_CHECKING:
     from anomap.curation.run import Engine
@@ -27,6 +27,8 @@ KeyFile = Annotated[
 ]
 AsJson = Annotated[bool, arg(name="json", help="JSON lines on stdout instead of text")]
 Config = OmitArgPrefixes[CurateConfig]
+_REPORTED = 300_000  # images, at most, that are reported without being asked: a page holds all, more was not measured
+_TOO_MANY = f"no page: more than {_REPORTED:,} images; see docs/curation-report.md for what takes its place"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class CurateIndex:
 
     def run(self) -> int:
         """Do it; the exit status."""
-        require_arrow()
+        require_extra("curate", "pyarrow")
         from anomap.curation.run import indexed
 
         book = self._begin(indexed)
@@ -72,7 +74,7 @@ class CurateIndex:
 
 @dataclass(frozen=True, kw_only=True)
 class Curate(CurateIndex):
-    """Score all images of a repository; the same command resumes. See also `anomap curate index|shard|merge --help`."""
+    """Score all images of a repository; run again to resume. Also: curate index, shard, merge, report, apply."""
 
     engine: Literal["embedded", "ray"] = "embedded"  # ray: actors, on this machine or on a cluster
     workers: int = 1  # of engine ray
@@ -81,7 +83,7 @@ class Curate(CurateIndex):
 
     def run(self) -> int:
         """Do it; the exit status."""
-        require_arrow()
+        require_extra("curate", "pyarrow", "sklearn")
         from anomap.curation.run import curate
 
         book = self._begin(curate, engine=self._engine())
@@ -113,7 +115,7 @@ class CurateShard:
 
     def run(self) -> int:
         """Do it; the exit status."""
-        require_arrow()
+        require_extra("curate", "pyarrow")
         from anomap.cli import model_folder
         from anomap.curation.run import one_shard
 
@@ -132,7 +134,7 @@ class CurateMerge:
 
     def run(self) -> int:
         """Do it; the exit status."""
-        require_arrow()
+        require_extra("curate", "pyarrow", "sklearn")
         from anomap.curation.run import concluded
 
         book = concluded(self.output, read_book(self.output))
@@ -144,13 +146,13 @@ class CurateMerge:
         return _finish(self.output, book, as_json=self.as_json)
 
 
-SUBCOMMANDS: dict[str, Any] = {"index": CurateIndex, "shard": CurateShard, "merge": CurateMerge}
-
-
-def require_arrow() -> None:
-    """Raise E203 when Parquet can't be written, before any compute."""
-    if importlib.util.find_spec("pyarrow") is None:
-        raise AnomapError("E203", "pyarrow is not installed", "pip install 'anomap[curate]'")
+SUBCOMMANDS: dict[str, Any] = {
+    "index": CurateIndex,
+    "shard": CurateShard,
+    "merge": CurateMerge,
+    "report": CurateReport,
+    "apply": CurateApply,
+}
 
 
 def _key(path: Path | None) -> bytes | None:
@@ -166,8 +168,11 @@ def _key(path: Path | None) -> bytes | None:
 
 
 def _finish(out: Path, book: Book, *, as_json: bool) -> int:
-    """Say what came out. Whatever could not be read is a row, so that this is no failure; nothing scored is one."""
+    """Report, and say what came out. What could not be read is a row, so that this is no failure; nothing scored is."""
+    from anomap.curation.report import write_report
+
     result = book.result or {}
+    reported = write_report(out) if result["rows"] <= _REPORTED else [_TOO_MANY]
     scored = sum(result["tiers"].values())
     status = ExitStatus.OK if scored else ExitStatus.UNUSABLE_INPUT
     if as_json:
@@ -176,4 +181,6 @@ def _finish(out: Path, book: Book, *, as_json: bool) -> int:
     for code, count in result["errors"].items():
         print_line(f"not scored: {count} files, {code}")
     print_line(f"{out}/images.parquet: {scored} of {result['rows']} files scored")
+    for line in reported:
+        print_line(line)
     return status
