@@ -144,7 +144,7 @@ def _facts(images: pa.Table, config: ReportConfig, with_picture: int) -> dict[st
         "errors": {code: CODES[code].title for code in sorted(set(errors)) if code in CODES},
         "summary": (
             f"{images.num_rows:,} images, {projected:,} projected, {len(errors):,} with an error. The first "
-            f"{config.thumbnails:,} of the ranking have pictures and neighbours, those of them with p up to "
+            f"{min(config.thumbnails, images.num_rows):,} of the ranking have pictures and neighbours, those of them with p up to "
             f"{config.alpha:g} clusters. This page shows images of patients, and the names of their files: keep it as "
             "you keep those."
         ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -327,14 +326,3 @@ def test_longer_lists_than_a_browser_can_scroll_are_scrolled_in_proportion(brows
     row(tab, 999_999).wait_for()
     assert tab.locator("#rows > *").count() <= MOST_ROWS
     tab.context.close()
-
-
-def test_the_picture_of_the_docs_is_made_here(browser, output):
-    """With UPDATE_DOCS=1; otherwise the picture that is there is looked at for its size alone."""
-    picture = Path(__file__).parents[2] / "docs" / "images" / "curation-report.png"
-    if os.environ.get("UPDATE_DOCS"):
-        tab = visit(browser, output)
-        row(tab, 2).click()
-        tab.screenshot(path=picture)
-        tab.context.close()
-    assert picture.stat().st_size > 50_000
