@@ -39,7 +39,7 @@ def decide(output: Path, file: Path) -> tuple[dict[str, str], int]:
     Raises:
         AnomapError: As `read_images` and `read_decisions`.
     """
-    images = read_images(output)
+    images = read_images(output, ["path", "frame"])
     keys = list(zip(words(images, "path"), images["frame"].to_pylist(), strict=True))
     decisions = read_decisions(file, keys)
     return strictest(keys, decisions), len(set(keys) - decisions.keys())
@@ -161,5 +161,5 @@ def _raw_paths(output: Path) -> dict[str, bytes]:
 
 
 def _hashes(output: Path) -> dict[str, str]:
-    images = read_images(output)
+    images = read_images(output, ["path", "file_sha256"])
     return dict(zip(words(images, "path"), words(images, "file_sha256"), strict=True))

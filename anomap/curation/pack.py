@@ -46,8 +46,8 @@ class Pack:
         self._add(name, codes.dtype.name, len(codes), _planes(codes), words=f"{name} words")
 
     def texts(self, name: str, values: Sequence[str]) -> None:
-        """Add texts of their own. None of them holds a NUL, as no path does."""
-        joined = "\0".join(values).encode("utf-8", "replace")
+        """Add texts of their own. A NUL, which no path holds, is left out."""
+        joined = "\0".join(value.replace("\0", "") for value in values).encode("utf-8", "replace")
         self._add(name, "text", len(joined), joined)
 
     def compressed(self) -> bytes:

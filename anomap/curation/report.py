@@ -136,6 +136,7 @@ def _scores(images: pa.Table) -> list[dict[str, str]]:
 def _facts(images: pa.Table, config: ReportConfig, with_picture: int) -> dict[str, Any]:
     errors = [code for code in words(images, "error") if code]
     projected = words(images, "tier").count("projected")
+    shown = min(config.thumbnails, images.num_rows)
     return {
         "count": images.num_rows,
         "with_picture": with_picture,
@@ -143,10 +144,9 @@ def _facts(images: pa.Table, config: ReportConfig, with_picture: int) -> dict[st
         "scores": _scores(images),
         "errors": {code: CODES[code].title for code in sorted(set(errors)) if code in CODES},
         "summary": (
-            f"{images.num_rows:,} images, {projected:,} projected, {len(errors):,} with an error. The first "
-            f"{min(config.thumbnails, images.num_rows):,} of the ranking have pictures and neighbours, those of them with p up to "
-            f"{config.alpha:g} clusters. This page shows images of patients, and the names of their files: keep it as "
-            "you keep those."
+            f"{images.num_rows:,} images, {projected:,} projected, {len(errors):,} with an error. The first {shown:,} "
+            f"of the ranking have pictures and neighbours, those of them with p up to {config.alpha:g} clusters. "
+            "This page shows images of patients, and the names of their files: keep it as you keep those."
         ),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ NEEDED = (
 )  # fmt: skip
 
 
-def read_images(output: Path) -> pa.Table:
-    """All rows of a curation without `LARGE`, in the order of the file.
+def read_images(output: Path, names: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a curation, in the order of their paths.
 
     Args:
         output: Folder of ``anomap curate``.
+        names: Of the columns; all but `LARGE` when omitted.
 
     Raises:
         AnomapError: E703 when it holds no complete result.
@@ -33,7 +35,7 @@ def read_images(output: Path) -> pa.Table:
         lacking = [name for name in NEEDED if name not in file.schema_arrow.names]
         if lacking:
             raise AnomapError("E703", f"{IMAGES} lacks the columns {', '.join(lacking)}")
-        return file.read([name for name in file.schema_arrow.names if name not in LARGE]).combine_chunks()
+        return file.read(names or [name for name in file.schema_arrow.names if name not in LARGE]).combine_chunks()
 
 
 def read_rows(output: Path, column: str, rows: Int64) -> list[Any]:

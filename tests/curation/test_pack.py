@@ -49,6 +49,12 @@ def test_what_went_in_comes_out(count):
     assert pack.columns[-1]["kind"] == ("uint16" if count == 300 else "uint8")
 
 
+def test_a_nul_in_a_text_moves_no_other_text():
+    pack = Pack()
+    pack.codes("reason", ["a\0b", "c"])
+    assert unpacked(pack)["reason"] == ["ab", "c"]
+
+
 def test_rounding_keeps_three_digits_and_what_is_no_number():
     values = np.random.default_rng(0).lognormal(0, 20, 2000).astype(np.float32)
     np.testing.assert_allclose(rounded(values), values, rtol=2.0**-14)
