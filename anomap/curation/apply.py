@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from anomap.curation.decisions import WORDS, Decision, Key, read_decisions, spelled
 from anomap.curation.repository import located
 from anomap.curation.results import read_images, words
+from anomap.curation.settings import INDEX_FILE
 from anomap.errors import AnomapError
 from anomap.output import appearing, writing
 
-INDEX = "index.parquet"
 _UNDECIDED = Decision(word="look", reason="not in the list")
 
 
@@ -90,9 +90,10 @@ def copy_kept(
         The number of files.
 
     Raises:
-        AnomapError: E201 when `to` holds something, E202 when it can't be written, E701 when a file is missing or is
-            not what was curated, E703 when a path leads out of the repository.
+        AnomapError: As `check_folder`; E202 when `to` can't be written, E701 when a file is missing or is not what was
+            curated, E703 when a path leads out of the repository.
     """
+    check_folder(to, root)
     raw, hashes = _raw_paths(output), _hashes(output)
     kept = [path for path, word in decided.items() if word == "keep"]
     with _folder(to) as folder:
@@ -103,8 +104,10 @@ def copy_kept(
     return len(kept)
 
 
-def check_folder(to: Path) -> None:
-    """Raise E201 when a folder that is to be made holds something, E202 when it is a file."""
+def check_folder(to: Path, root: Path) -> None:
+    """Raise E201 when the folder that is to be made holds something, E202 when it is a file, E200 inside `root`."""
+    if to.resolve().is_relative_to(root.resolve()):
+        raise AnomapError("E200", "the folder for the kept files lies in the repository, which is only read")
     if to.exists() and not to.is_dir():
         raise AnomapError("E202", "the folder for the kept files is a file")
     if to.is_dir() and any(to.iterdir()):
@@ -114,7 +117,6 @@ def check_folder(to: Path) -> None:
 @contextmanager
 def _folder(to: Path) -> Iterator[Path]:
     """A hidden folder beside `to` that becomes `to` when the block ends, and vanishes when it fails."""
-    check_folder(to)
     staging = to.absolute().with_name(f".{to.name}.{secrets.token_hex(4)}")
     try:
         with writing():
@@ -153,9 +155,9 @@ def _inside(folder: Path, path: str, raw: bytes | None) -> Path:
 def _raw_paths(output: Path) -> dict[str, bytes]:
     """The bytes of those paths that are no UTF-8."""
     try:
-        index = pq.read_table(output / INDEX, columns=["path", "raw_path"])
+        index = pq.read_table(output / INDEX_FILE, columns=["path", "raw_path"])
     except (OSError, ValueError) as error:
-        raise AnomapError("E703", f"{INDEX} is missing or can't be read") from error
+        raise AnomapError("E703", f"{INDEX_FILE} is missing or can't be read") from error
     pairs = zip(index["path"].to_pylist(), index["raw_path"].to_pylist(), strict=True)
     return {path: raw for path, raw in pairs if raw is not None}
 

@@ -1,6 +1,6 @@
 """Groups of equal and of nearly equal images, without comparing each with each.
 
-Equal means the same hash of the decoded pixels. Nearly equal means difference hashes of 64 bits with few different
+Equal means the same hash of the decoded pixels. Nearly equal means perceptual hashes of 64 bits with few different
 bits. Cut such a hash into d + r pieces: two hashes with at most d different bits agree in r whole pieces at least. So
 for every choice of r pieces the hashes are sorted by them, and only neighbours that agree in all r are compared
 (Manku, Jain and Das Sarma 2007, doi 10.1145/1242572.1242592).

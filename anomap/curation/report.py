@@ -16,12 +16,11 @@ from anomap.curation.findings import Findings, examine
 from anomap.curation.pack import Pack, rounded
 from anomap.curation.page import curation_page
 from anomap.curation.results import numbers, read_images, read_rows, words
+from anomap.curation.settings import BOOK, REPORT_FILE
 from anomap.errors import CODES, AnomapError
 from anomap.output import appearing, writing
 from anomap.scoring import SCORES
 
-REPORT = "report.html"
-_BOOK = "curate.json"
 _CODES = (
     "patient", "modality", "body_part", "view_position", "laterality", "photometric", "manufacturer", "model", "tier",
     "looks", "error",
@@ -71,11 +70,11 @@ def write_report(output: Path, config: ReportConfig | None = None) -> list[str]:
     pictures = [picture or b"" for picture in read_rows(output, "thumbnail", found.shown)]
     title, facts = f"Curation of {_root_name(output)}", _facts(images, config, sum(map(bool, pictures)))
     page = curation_page(title, facts, _pack(images, found, [decisions[key] for key in keys]), pictures)
-    with writing(), appearing(output / REPORT) as temporary:
+    with writing(), appearing(output / REPORT_FILE) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    size = f"{len(page.encode()) / 1e6:.1f} MB"
+    size = f"{facts['with_picture']} pictures, {len(page.encode()) / 1e6:.1f} MB"
     return [
-        f"{output / REPORT}: {images.num_rows} images, {facts['with_picture']} pictures, {size} (images of patients)",
+        f"{output / REPORT_FILE}: {images.num_rows} images, {size} (images of patients)",
         _update(output / DECISIONS, decisions, listed),
     ]
 
@@ -153,6 +152,6 @@ def _facts(images: pa.Table, config: ReportConfig, with_picture: int) -> dict[st
 
 def _root_name(output: Path) -> str:
     try:
-        return str(json.loads((output / _BOOK).read_text(encoding="utf-8"))["root"])
+        return str(json.loads((output / BOOK).read_text(encoding="utf-8"))["root"])
     except (OSError, ValueError, KeyError, TypeError):
         return "a repository"

@@ -54,8 +54,8 @@ class CurateApply:
         require_extra("curate", "pyarrow")
         from anomap.curation.apply import check_folder, copy_kept, decide, write_lists
 
-        if self.to is not None:
-            check_folder(self.to)
+        if self.to is not None and self.root is not None:
+            check_folder(self.to, self.root)
         decided, missing = decide(self.output, self.decisions)
         if missing:
             print_line(f"not in the list, so to be looked at: {missing} images", sys.stderr)

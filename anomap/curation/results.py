@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from anomap.curation.settings import IMAGES_FILE
 from anomap.errors import AnomapError
 from anomap.types import Float32, Int64
 
-IMAGES = "images.parquet"
 LARGE = ("w", "thumbnail")
 NEEDED = (
     "path", "frame", "modality", "body_part", "view_position", "laterality", "photometric", "manufacturer", "patient",
@@ -34,7 +34,7 @@ def read_images(output: Path, names: Sequence[str] | None = None) -> pa.Table:
     with _opened(output) as file:
         lacking = [name for name in NEEDED if name not in file.schema_arrow.names]
         if lacking:
-            raise AnomapError("E703", f"{IMAGES} lacks the columns {', '.join(lacking)}")
+            raise AnomapError("E703", f"{IMAGES_FILE} lacks the columns {', '.join(lacking)}")
         return file.read(names or [name for name in file.schema_arrow.names if name not in LARGE]).combine_chunks()
 
 
@@ -78,8 +78,8 @@ def words(images: pa.Table, name: str) -> list[str]:
 
 def _opened(output: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(output / IMAGES)
+        return pq.ParquetFile(output / IMAGES_FILE)
     except FileNotFoundError as error:
-        raise AnomapError("E703", f"the folder holds no {IMAGES}") from error
+        raise AnomapError("E703", f"the folder holds no {IMAGES_FILE}") from error
     except (OSError, pa.ArrowInvalid) as error:
-        raise AnomapError("E703", f"{IMAGES} can't be read") from error
+        raise AnomapError("E703", f"{IMAGES_FILE} can't be read") from error

@@ -141,6 +141,13 @@ def test_a_folder_that_holds_something_is_not_touched(output, tree, tmp_path, ca
     assert any(to.rglob("*.dcm"))
 
 
+def test_nothing_is_written_into_the_repository(output, tree, capsys):
+    before = state(tree)
+    assert apply(output, "--root", tree, "--to", tree / "kept") == 2
+    assert "E200 the folder for the kept files lies in the repository" in refused(capsys, 2)
+    assert state(tree) == before
+
+
 @pytest.mark.parametrize("words", [("--to", "x"), ("--root", "x")])
 def test_folder_and_root_go_together(output, words, capsys):
     assert apply(output, *words) == 2
