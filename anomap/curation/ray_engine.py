@@ -7,7 +7,6 @@ so that a driver that was killed goes on where it was. Root, output and models m
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from anomap.curation.measure import Models
 from anomap.curation.run import Engine
 from anomap.curation.shard import Round, ShardDone, load_shard, measure_shard
-from anomap.errors import AnomapError
+from anomap.errors import AnomapError, require_extra
 
 ATTEMPTS = 3  # a shard that ends its worker so often is given up
 
@@ -47,19 +46,13 @@ class ShardWorker:
         return measure_shard(self.task, number, items, self.models)
 
 
-def require_ray() -> None:
-    """Raise E203 when Ray is not installed, before any compute."""
-    if importlib.util.find_spec("ray") is None:
-        raise AnomapError("E203", "ray is not installed", "pip install 'anomap[ray]'")
-
-
 def ray_engine(options: RayOptions) -> Engine:
     """The engine for `anomap.curation.run.curate`.
 
     Raises:
         AnomapError: E203 without Ray.
     """
-    require_ray()
+    require_extra("ray", "ray")
 
     def engine(task: Round, numbers: Sequence[int]) -> Iterator[ShardDone]:
         if not numbers:
