@@ -1,6 +1,6 @@
 """The page of a curation with many images: how large it is, how long it takes to be made, opened, sorted, filtered.
 
-python -m benchmarks.curation_page [--images 1000 10000 100000] [--pictures 2000]
+python -m benchmarks.curation_page [--images 1000 10000 100000 300000] [--pictures 2000]
 
 The tables are made up (`write_made_up`): random but plausible values, drawn pictures, nobody's images. A headless
 Chromium opens the page. Writes benchmarks/results/curation-page.json.
@@ -189,7 +189,7 @@ def _milliseconds(tab: Any, code: str) -> float:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[1000, 10_000, 100_000, 300_000])
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "curation-page.json")
     options = parser.parse_args()

@@ -168,19 +168,19 @@ def _key(path: Path | None) -> bytes | None:
 
 
 def _finish(out: Path, book: Book, *, as_json: bool) -> int:
-    """Report, and say what came out. What could not be read is a row, so that this is no failure; nothing scored is."""
+    """Say what came out, and report. What could not be read is a row, so that this is no failure; nothing scored is."""
     from anomap.curation.report import write_report
 
     result = book.result or {}
-    reported = write_report(out) if result["rows"] <= _REPORTED else [_TOO_MANY]
     scored = sum(result["tiers"].values())
     status = ExitStatus.OK if scored else ExitStatus.UNUSABLE_INPUT
     if as_json:
         print_line(json.dumps({"event": "result", "output": str(out), "exit_status": int(status), **result}))
-        return status
-    for code, count in result["errors"].items():
-        print_line(f"not scored: {count} files, {code}")
-    print_line(f"{out}/images.parquet: {scored} of {result['rows']} files scored")
-    for line in reported:
-        print_line(line)
+    else:
+        for code, count in result["errors"].items():
+            print_line(f"not scored: {count} files, {code}")
+        print_line(f"{out}/images.parquet: {scored} of {result['rows']} files scored")
+    for line in write_report(out) if result["rows"] <= _REPORTED else [_TOO_MANY]:
+        if not as_json:
+            print_line(line)
     return status
