@@ -251,12 +251,10 @@ def model_folder(wanted: Path | None) -> Path:
 
 
 def _parse(words: list[str]) -> Any:
-    if words[:2] == ["models", "import"]:
-        prog = "anomap models import"
-        return tyro.cli(ModelsImport, prog=prog, args=words[2:], config=(FlagCreatePairsOff,))
-    if words[:1] == ["curate"] and words[1:2] and words[1] in CURATE_COMMANDS:
-        prog = f"anomap curate {words[1]}"
-        return tyro.cli(CURATE_COMMANDS[words[1]], prog=prog, args=words[2:], config=(FlagCreatePairsOff,))
+    parts: dict[Any, Any] = {("models", "import"): ModelsImport}
+    parts |= {("curate", name): command for name, command in CURATE_COMMANDS.items()}
+    if (part := parts.get(tuple(words[:2]))) is not None:
+        return tyro.cli(part, prog=f"anomap {' '.join(words[:2])}", args=words[2:], config=(FlagCreatePairsOff,))
     commands: dict[str, Any] = {
         "analyze": Analyze,
         "gate": Gate,
