@@ -23,7 +23,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) -e ".[torch,fast,deploy,serve,nifti,viewer,curate,ray,dev]"
+	$(PIP) -e ".[torch,fast,deploy,serve,plots,nifti,viewer,curate,ray,dev]"
 	touch $@
 
 demo: $(VENV)/.core ## analyse a real CT image and a radiograph phantom with the embedded models

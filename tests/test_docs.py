@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from pathlib import Path
+
+import pytest
 
 from anomap.errors import CODES, ExitStatus
 
@@ -63,3 +67,19 @@ def test_every_code_is_in_a_group_of_the_page():
     page = errors_page()
     for code in CODES:
         assert page.count(f"| {code} |") == 1
+
+
+PLACES = [ROOT / name for name in ("README.md", "Makefile", "Dockerfile", "CONTRIBUTING.md")]
+PLACES += [path for top in ("docs", "anomap", "deploy_app", "slicer_extension") for path in (ROOT / top).rglob("*.*")]
+NAMED = re.compile(r"""(?:anomap|["']\.)\[([a-z,]+)\]|require_extra\("([a-z]+)\"""")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PLACES if path.suffix in ("", ".md", ".py", ".sh")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_every_extra_that_is_named_is_one(path: Path) -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    named = {name for groups in NAMED.findall(path.read_text()) for text in groups for name in text.split(",") if name}
+    assert named <= extras
