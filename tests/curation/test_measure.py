@@ -10,7 +10,7 @@ import pytest
 from anomap.bundle import list_bundles
 from anomap.curation import measure
 from anomap.curation.index import shard_rows
-from anomap.curation.load import difference_hash, load
+from anomap.curation.load import load
 from anomap.curation.measure import Models, projected
 from anomap.curation.settings import INDEX_FILE
 from anomap.errors import AnomapError
@@ -59,13 +59,3 @@ def test_what_concerns_the_whole_run_is_raised(items, toy_models, monkeypatch, c
     with pytest.raises(AnomapError) as caught:
         projected(items, models(toy_models))
     assert caught.value.code == code
-
-
-def test_similar_pictures_share_most_bits_of_their_hash(items):
-    image = items[0].prepared.images[0, 0]
-    noise = np.random.default_rng(0).normal(0, 0.01, image.shape)
-    noisy = np.clip(image + noise, -1, 1).astype(np.float32)
-    near = (difference_hash(image) ^ difference_hash(noisy)).bit_count()
-    far = (difference_hash(image) ^ difference_hash(-image)).bit_count()
-    assert near <= 8 < far
-    assert difference_hash(np.zeros((16, 16), np.float32)) == 0
