@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from anomap.dicom.read import MAX_VOXELS
-from anomap.errors import AnomapError
+from anomap.errors import AnomapError, require_extra
 from anomap.types import Float32, Float64, ImageSeries
 from anomap.voxels import PADDING_HU, ct_from_voxels, require_perpendicular
 
@@ -76,10 +76,9 @@ def _voxels(image: Any) -> Float32:
 
 
 def _nibabel() -> Any:
-    try:
-        import nibabel
-    except ModuleNotFoundError as error:
-        raise AnomapError("E203", "NIfTI files need nibabel", "pip install 'anomap[nifti]'") from error
+    require_extra("nifti", "nibabel")
+    import nibabel
+
     return nibabel
 
 

@@ -23,8 +23,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from anomap.curation.report import ReportConfig, write_report
+from anomap.curation.report import write_report
 from anomap.curation.schema import IMAGES, INDEX, LOOKS, SCORE_NAMES, Row, empty_row, table_of
+from anomap.curation.settings import ReportConfig
 from anomap.evaluation.machine import describe_machine
 from anomap.preview import colour_map
 

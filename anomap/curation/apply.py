@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -13,6 +12,7 @@ from typing import Literal
 
 import pyarrow.parquet as pq
 
+from anomap.bundle import file_sha256
 from anomap.curation.decisions import WORDS, Decision, Key, read_decisions, spelled
 from anomap.curation.repository import located
 from anomap.curation.results import read_images, words
@@ -130,8 +130,7 @@ def _folder(to: Path) -> Iterator[Path]:
 
 def _place(source: Path, target: Path, sha256: str, how: Literal["copy", "link"]) -> None:
     try:
-        with source.open("rb") as file:
-            same = not sha256 or hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        same = not sha256 or file_sha256(source) == sha256
     except OSError as error:
         raise AnomapError("E701", "a file to be kept is missing or can't be read") from error
     if not same:

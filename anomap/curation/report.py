@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from anomap.curation.findings import Findings, examine
 from anomap.curation.pack import Pack, rounded
 from anomap.curation.page import curation_page
 from anomap.curation.results import numbers, read_images, read_rows, words
-from anomap.curation.settings import BOOK, REPORT_FILE
-from anomap.errors import CODES, AnomapError
+from anomap.curation.settings import BOOK, REPORT_FILE, ReportConfig
+from anomap.errors import CODES
 from anomap.output import appearing, writing
 from anomap.scoring import SCORES
 
@@ -25,24 +24,6 @@ _CODES = (
     "patient", "modality", "body_part", "view_position", "laterality", "photometric", "manufacturer", "model", "tier",
     "looks", "error",
 )  # fmt: skip
-_MOST_BITS = 8  # of difference between hashes; beyond, nearly everything looks alike
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportConfig:
-    """What the page shows."""
-
-    thumbnails: int = 2000  # first images of the ranking that get a picture, neighbours and, if outliers, a cluster
-    alpha: float = 0.05  # at or below this p-value an image is an outlier: to be looked at
-    near: int = 2  # different bits, of 64, of two images that are called nearly the same
-
-    def __post_init__(self) -> None:
-        if self.thumbnails < 0:
-            raise AnomapError("E200", f"--thumbnails must be at least 0, got {self.thumbnails}")
-        if not 0 < self.alpha < 1:
-            raise AnomapError("E200", f"--alpha must lie between 0 and 1, got {self.alpha}")
-        if not 0 <= self.near <= _MOST_BITS:
-            raise AnomapError("E200", f"--near must be 0 to {_MOST_BITS}, got {self.near}")
 
 
 def write_report(output: Path, config: ReportConfig | None = None) -> list[str]:
@@ -72,9 +53,10 @@ def write_report(output: Path, config: ReportConfig | None = None) -> list[str]:
     page = curation_page(title, facts, _pack(images, found, [decisions[key] for key in keys]), pictures)
     with writing(), appearing(output / REPORT_FILE) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    size = f"{facts['with_picture']} pictures, {len(page.encode()) / 1e6:.1f} MB"
+    file = output / REPORT_FILE
+    size = f"{facts['with_picture']} pictures, {file.stat().st_size / 1e6:.1f} MB"
     return [
-        f"{output / REPORT_FILE}: {images.num_rows} images, {size} (images of patients)",
+        f"{file}: {images.num_rows} images, {size} (images of patients)",
         _update(output / DECISIONS, decisions, listed),
     ]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from anomap.console import print_line
+from anomap.curation.settings import ReportConfig
 from anomap.errors import AnomapError, ExitStatus, require_extra
 
 Output = Annotated[Positional[Path], arg(metavar="OUT", help="folder of `anomap curate`")]
@@ -20,18 +21,15 @@ class CurateReport:
     """Write OUT/report.html, and decisions.csv for the images that have no decision yet."""
 
     output: Output
-    thumbnails: int = 2000  # first images of the ranking that get a picture, neighbours and, if outliers, a cluster
-    alpha: float = 0.05  # at or below this p-value an image is an outlier, to be looked at
-    near: int = 2  # different bits, of 64, of two images that are called nearly the same
+    config: OmitArgPrefixes[ReportConfig] = field(default_factory=ReportConfig)
     debug: bool = False  # show tracebacks (they may hold patient data)
 
     def run(self) -> int:
         """Do it; the exit status."""
         require_extra("curate", "pyarrow", "sklearn")
-        from anomap.curation.report import ReportConfig, write_report
+        from anomap.curation.report import write_report
 
-        config = ReportConfig(thumbnails=self.thumbnails, alpha=self.alpha, near=self.near)
-        for line in write_report(self.output, config):
+        for line in write_report(self.output, self.config):
             print_line(line)
         return ExitStatus.OK
 

@@ -31,6 +31,7 @@ BOOK, INDEX_FILE, IMAGES_FILE = "curate.json", "index.parquet", "images.parquet"
 CHEAP_FOLDER, SHARD_FOLDER = "cheap", "shards"
 REPORT_FILE = "report.html"
 FORMAT = "anomap.curation/1"
+_MOST_BITS = 8  # of difference between hashes; beyond, nearly everything looks alike
 _WITHOUT_EFFECT = ("device", "batch_size")  # they change the last digits only
 Json = dict[str, Any]
 
@@ -63,6 +64,23 @@ class CurateConfig:
         return AnalyzeConfig(
             model=self.model, preset=self.preset, steps=self.steps, batch_size=self.batch_size, device=self.device
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportConfig:
+    """What the page shows."""
+
+    thumbnails: int = 2000  # first images of the ranking that get a picture, neighbours and, if outliers, a cluster
+    alpha: float = 0.05  # at or below this p-value an image is an outlier: to be looked at
+    near: int = 2  # different bits, of 64, of two images that are called nearly the same
+
+    def __post_init__(self) -> None:
+        if self.thumbnails < 0:
+            raise AnomapError("E200", f"--thumbnails must be at least 0, got {self.thumbnails}")
+        if not 0 < self.alpha < 1:
+            raise AnomapError("E200", f"--alpha must lie between 0 and 1, got {self.alpha}")
+        if not 0 <= self.near <= _MOST_BITS:
+            raise AnomapError("E200", f"--near must be 0 to {_MOST_BITS}, got {self.near}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ import pytest
 
 from anomap import cli
 from anomap.curation.decisions import read_decisions
-from anomap.curation.report import ReportConfig, write_report
+from anomap.curation.report import write_report
+from anomap.curation.settings import ReportConfig
 from anomap.errors import CODES
 from benchmarks.curation_page import write_made_up
 from tests.browser import chromium

@@ -17,9 +17,10 @@ from anomap import cli
 from anomap.curation.decisions import Decision, read_decisions, write_decisions
 from anomap.curation.findings import disagreements, examine
 from anomap.curation.ranking import outliers, ranking
-from anomap.curation.report import ReportConfig, write_report
+from anomap.curation.report import write_report
 from anomap.curation.results import read_images, read_rows
 from anomap.curation.schema import IMAGES, empty_row, table_of
+from anomap.curation.settings import ReportConfig
 from anomap.errors import AnomapError
 from benchmarks.curation_page import write_made_up
 

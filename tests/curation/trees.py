@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from PIL import Image
 from pydicom.data import get_testdata_file
 
 from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
+from tests.headers import edit
 
 CANARY = "ZZPHI^CANARY"
 
@@ -20,13 +20,13 @@ def write_tree(root: Path) -> Path:
     for number in range(4):
         folder = root / "xr" / f"p{number}"
         (path,) = write_radiograph_phantom(folder, rows=64, columns=56, seed=number, patient_name=CANARY)
-        change(path, PatientID=f"P{number // 2}", Manufacturer="Maker, Inc.", InstitutionName=CANARY)
+        edit(path, PatientID=f"P{number // 2}", Manufacturer="Maker, Inc.", InstitutionName=CANARY)
     first = write_ct_phantom(root / "a-series", slices=5, rows=48, columns=48, patient_name=CANARY)
     second = write_ct_phantom(
         root / "b-series", slices=4, rows=48, columns=48, patient_name=CANARY, patient_id="Q", seed=1
     )
     for path in second:
-        change(path, SeriesInstanceUID="1.2.826.0.1.77", StudyInstanceUID="1.2.826.0.1.78")
+        edit(path, SeriesInstanceUID="1.2.826.0.1.77", StudyInstanceUID="1.2.826.0.1.78")
     shutil.move(first[-1], root / "z-last-slice.png")
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (40, 40), np.uint8)
@@ -44,10 +44,3 @@ def write_tree(root: Path) -> Path:
     (root / "notes.txt").write_text(f"about {CANARY}")
     (root / "empty").write_bytes(b"")
     return root
-
-
-def change(path: Path, **values: object) -> None:
-    dataset = pydicom.dcmread(path)
-    for keyword, value in values.items():
-        setattr(dataset, keyword, value)
-    dataset.save_as(path)

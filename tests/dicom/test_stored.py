@@ -28,6 +28,7 @@ from anomap.dicom import stored
 from anomap.dicom.phantom import write_ct_phantom
 from anomap.dicom.stored import codestream_size, stored_values
 from anomap.errors import AnomapError
+from tests.headers import edit
 
 
 @pytest.fixture
@@ -55,14 +56,6 @@ def compress(path: Path, syntax: str) -> pydicom.Dataset:
         dataset.compress(syntax, generate_instance_uid=False)
     dataset.save_as(path)
     return dataset
-
-
-def edit(path: Path, **values: object) -> Path:
-    dataset = pydicom.dcmread(path)
-    for keyword, value in values.items():
-        setattr(dataset, keyword, value)
-    dataset.save_as(path)
-    return path
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
