@@ -153,7 +153,7 @@ def load_state(state: State, config: TrainConfig, data: str, path: Path) -> None
     if differing:
         raise AnomapError("E311", f"the run in this folder has other settings: {'; '.join(differing)}")
     if saved["data"] != data:
-        raise AnomapError("E311", "the run in this folder was made from other images")
+        raise AnomapError("E311", "the run in this folder was made from other images, or with another --init")
     for name in _PARTS:
         getattr(state, name).load_state_dict(saved[name])
     for name in _COUNTERS:

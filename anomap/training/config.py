@@ -12,7 +12,7 @@ from anomap.errors import AnomapError
 from anomap.networks.stylegan2 import NetworkConfig
 from anomap.training.augment import AugmentConfig
 
-PresetName = Literal["cpu-64", "gpu-128", "gpu-256", "paper-512"]
+PresetName = Literal["cpu-64", "cpu-128", "gpu-128", "gpu-256", "paper-512"]
 
 # Settings that don't change what is learned: a run may go on with other values of these.
 FREE = ("kimg", "minutes", "threads", "device", "snapshot_kimg", "frechet_kimg", "frechet_samples", "choose")
@@ -114,6 +114,15 @@ def _gpu(resolution: int, latent: int, **settings: Any) -> TrainConfig:
 
 PRESETS: dict[PresetName, Preset] = {
     "cpu-64": Preset(about="64 pixels, compact networks, on a CPU", training=TrainConfig()),
+    "cpu-128": Preset(
+        about="128 pixels, compact networks, on a CPU; give it a trained 64-pixel model with --init",
+        training=TrainConfig(
+            network=NetworkConfig(
+                resolution=128, z_dim=128, w_dim=128, mapping_layers=4, channel_base=1024, channel_max=128
+            ),
+            r1_gamma=0.2,
+        ),
+    ),
     "gpu-128": Preset(
         about="128 pixels, compact networks, one GPU", training=_gpu(128, 256, kimg=1000.0, ema_kimg=10.0)
     ),

@@ -23,12 +23,13 @@ from anomap import NOT_A_DIAGNOSIS, __version__
 from anomap.bundle import WEIGHTS, BundleInfo, load_bundle, write_bundle, write_cohort
 from anomap.evaluation.cohort import measure_cohort
 from anomap.evaluation.frechet import FrechetReport, TorchScriptFeatures, frechet_report
-from anomap.networks.stylegan2 import Generator
 from anomap.projection import measure_w
 from anomap.projection.schedule import FAST
+from anomap.training.checkpoint import State
 from anomap.training.config import PresetName, TrainConfig
 from anomap.training.data import load_images
 from anomap.training.encoder import EncoderConfig, train_encoder
+from anomap.training.grow import Start, start_from
 from anomap.training.sheet import contact_sheet
 from anomap.training.train import chosen, sample, train
 from anomap.types import Float32, PreprocessSpec
@@ -55,7 +56,8 @@ class Recipe:
     fit: Literal["pad", "squeeze", "body"] = "pad"  # how a frame meets the square (see PreprocessSpec)
     window: int = 0  # side of the scored windows in model pixels; 0: a sixteenth of the side
     features: Path | None = None  # TorchScript feature network for the Fréchet distance (see docs/training.md)
-    preset: PresetName = "cpu-64"  # defaults of all --training settings: cpu-64, gpu-128, gpu-256, paper-512
+    init: Path | None = None  # folder of a bundle to start from, of the same side or a smaller one
+    preset: PresetName = "cpu-64"  # defaults of all --training settings: cpu-64, cpu-128, gpu-128, gpu-256, paper-512
     training: TrainConfig = field(default_factory=TrainConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
@@ -82,31 +84,30 @@ def run(recipe: Recipe, report: Report = print) -> BundleInfo | None:
 
     Raises:
         AnomapError: E100 when there are no images; E302 when settings don't fit each other; and as
-            `anomap.training.train.train`.
+            `anomap.training.grow.start_from` and `anomap.training.train.train`.
     """
+    start = start_from(recipe.init, recipe.training.network, recipe.spec) if recipe.init else None
     images = load_images(recipe.data, recipe.spec, "train", "normal").images
     features = TorchScriptFeatures(recipe.features, recipe.training.device) if recipe.features else None
     folder = recipe.runs / recipe.name
-    state = chosen(train(images, recipe.training, folder, report, features), recipe.training, folder)
+    state = chosen(train(images, recipe.training, folder, report, features, start), recipe.training, folder)
     if os.environ.get("RANK", "0") != "0":
         return None
-    return package(recipe, images, state.average.cpu(), state.discriminator.cpu(), state.images, report)
+    return package(recipe, images, state, start, report)
 
 
 def package(
-    recipe: Recipe,
-    images: Float32,
-    generator: Generator,
-    discriminator: torch.nn.Module,
-    images_seen: int,
-    report: Report = print,
+    recipe: Recipe, images: Float32, state: State, start: Start | None = None, report: Report = print
 ) -> BundleInfo:
     """Everything after the generator: encoder, statistics, files, samples, cohort."""
+    generator, discriminator = state.average.cpu(), state.discriminator.cpu()
     generator.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    encoder = train_encoder(images, generator, discriminator, recipe.encoder, report)  # type: ignore[arg-type]
+    encoder = train_encoder(images, generator, discriminator, recipe.encoder, report)
     folder = recipe.models / recipe.name
     fakes = sample(generator, max(min(len(images), 10_000), 1000))
-    facts = training_facts(recipe, len(images), images_seen, frechet_report(images, fakes))
+    facts = training_facts(recipe, len(images), state, frechet_report(images, fakes))
+    if start is not None:
+        facts["init"] = {"name": start.name, "sha256": start.sha256, "kimg": start.kimg}
     if recipe.features:
         by_file = frechet_report(images, fakes, features=TorchScriptFeatures(recipe.features))
         digest = hashlib.sha256(recipe.features.read_bytes()).hexdigest()
@@ -125,7 +126,7 @@ def package(
         spec=recipe.spec,
         generator=generator,
         encoder=encoder,
-        discriminator=discriminator,  # type: ignore[arg-type]
+        discriminator=discriminator,
         w_statistics=measure_w(generator),
     )
     (folder / "docs").mkdir(exist_ok=True)
@@ -143,15 +144,16 @@ def refresh_cohort(folder: Path, data: Path) -> None:
     write_cohort(bundle.info, measure_cohort(bundle, normal, FAST))
 
 
-def training_facts(recipe: Recipe, count: int, seen: int, distances: FrechetReport) -> dict[str, Any]:
+def training_facts(recipe: Recipe, count: int, state: State, distances: FrechetReport) -> dict[str, Any]:
     """What the model card says of the training, as JSON values without paths."""
     settings = asdict(recipe)
-    for name in ("data", "models", "runs", "features", "population"):
+    for name in ("data", "models", "runs", "init", "features", "population"):
         settings.pop(name)
     settings["training"]["minutes"] = None  # how one call was cut short says nothing of the model
     return {
         "images": count,
-        "kimg": round(seen / 1000, 1),
+        "kimg": round(state.images / 1000, 1),
+        "augment_p": round(state.augment_p, 3),
         "settings": json.loads(json.dumps(settings, default=str)),
         "frechet_pca": _rounded(distances),
         "software": f"anomap {__version__}",

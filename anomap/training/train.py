@@ -34,6 +34,7 @@ from anomap.training.checkpoint import (
 )
 from anomap.training.config import TrainConfig
 from anomap.training.curves import is_best, write_curves
+from anomap.training.grow import Start
 from anomap.training.interrupt import stop_requests
 from anomap.training.order import batches
 from anomap.training.parallel import Group, process_group
@@ -53,7 +54,12 @@ CHECKPOINT = "state.pt"
 
 
 def train(
-    images: Float32, config: TrainConfig, run: Path, report: Report = print, features: Features | None = None
+    images: Float32,
+    config: TrainConfig,
+    run: Path,
+    report: Report = print,
+    features: Features | None = None,
+    start: Start | None = None,
 ) -> State:
     """Train on `images` ``(N, C, r, r)`` in [-1, 1]; resume when `run` holds a checkpoint.
 
@@ -65,6 +71,7 @@ def train(
         run: Folder of the run, created when missing.
         report: Receives one dictionary of figures a row of the curves.
         features: Of the Fréchet distance; the principal components of `images` when None.
+        start: Networks to begin with; random ones when None.
 
     Returns:
         The final state; `average` is the generator to use.
@@ -82,6 +89,9 @@ def train(
         config = replace(config, device=group.device)
         config.pass_size(group.size)  # refuse what can't be divided before anything is read
         state, data = new_state(config, group.device), fingerprint(images)
+        if start is not None:
+            start.enter(state)
+            data = f"{data}, started from {start.sha256}"
         if (run / CHECKPOINT).exists():
             load_state(state, config, data, run / CHECKPOINT)
         if state.images < config.kimg * 1000:

@@ -52,5 +52,12 @@ def test_one_command_makes_a_bundle_and_gives_it_again(
     assert "eta_minutes=0" in capsys.readouterr().out
     assert cli.main(words) == 0  # nothing left to train; packaged anew
     assert load_bundle(tmp_path / "models" / "mine").info.training["frechet_pca"] == facts["frechet_pca"]
+    assert facts["augment_p"] >= 0
     assert cli.main([*words, "--training.seed", "1"]) == 2
     assert "E311" in capsys.readouterr().err
+    larger = {"--name": "larger", "--training.network.resolution": "64"}
+    words = [larger.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    assert cli.main([*words, "--init", str(tmp_path / "models" / "mine")]) == 0
+    facts = load_bundle(tmp_path / "models" / "larger").info.training
+    assert facts["init"]["name"] == "mine"
+    assert facts["init"]["kimg"] == 0.0  # 16 images
