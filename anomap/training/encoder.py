@@ -40,6 +40,7 @@ def train_encoder(
     discriminator: Discriminator | None,
     config: EncoderConfig,
     report: Callable[[dict[str, float]], None] = print,
+    start: Encoder | None = None,
 ) -> Encoder:
     """Train an encoder for a frozen generator.
 
@@ -49,6 +50,7 @@ def train_encoder(
         discriminator: Its tower is where the encoder starts from: it has seen the images already.
         config: Settings.
         report: Receives figures every few thousand images.
+        start: Begin with this encoder, of the generator that this one's training began with, instead of the tower.
 
     Returns:
         The encoder, in evaluation mode.
@@ -56,7 +58,9 @@ def train_encoder(
     torch.manual_seed(config.seed)
     cloud = measure_w(generator)
     encoder = Encoder(generator.config)
-    if discriminator is not None:
+    if start is not None:
+        encoder.load_state_dict(start.state_dict())
+    elif discriminator is not None:
         tower = {k: v for k, v in discriminator.state_dict().items() if not k.startswith("b4.")}
         encoder.load_state_dict(tower, strict=False)
     encoder.w_avg.copy_(cloud.mean)

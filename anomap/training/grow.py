@@ -11,17 +11,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from anomap.bundle import load_bundle
 from anomap.errors import AnomapError
+from anomap.networks.encoder import Encoder
 from anomap.networks.ops import lrelu
 from anomap.networks.stylegan2 import Discriminator, DiscriminatorBlock, Generator, NetworkConfig, SynthesisBlock
 from anomap.training.checkpoint import State
 from anomap.types import PreprocessSpec
 
+Tower = TypeVar("Tower", Discriminator, Encoder)
 _REACH = 1.2  # grey values over which the first layers of both discriminators agree; augmentation leaves [-1, 1]
 
 
@@ -36,6 +39,7 @@ class Start:
         augment_p: Probability of the augmentation it ended with; 0 when unknown.
         generator: Of the wanted shape.
         discriminator: Of the wanted shape.
+        encoder: Of the wanted shape; None where the bundle has none.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Start:
     augment_p: float
     generator: Generator
     discriminator: Discriminator
+    encoder: Encoder | None
 
     def enter(self, state: State) -> None:
         """Put networks and probability into a fresh state; the optimisers begin anew."""
@@ -80,9 +85,10 @@ def start_from(folder: Path, wanted: NetworkConfig, spec: PreprocessSpec) -> Sta
             f"bundle {bundle.info.name!r} prepares images in another way",
             "Give the --kind and --fit it was trained with.",
         )
-    generator, discriminator = bundle.generator, bundle.discriminator
+    generator, discriminator, encoder = bundle.generator, bundle.discriminator, bundle.encoder
     while generator.config.resolution < wanted.resolution:
         generator, discriminator = double_generator(generator), double_discriminator(discriminator)
+        encoder = encoder and double_encoder(encoder)
     facts = bundle.info.training
     return Start(
         name=bundle.info.name,
@@ -91,6 +97,7 @@ def start_from(folder: Path, wanted: NetworkConfig, spec: PreprocessSpec) -> Sta
         augment_p=float(facts.get("augment_p", 0)),
         generator=generator,
         discriminator=discriminator,
+        encoder=encoder,
     )
 
 
@@ -116,10 +123,24 @@ def double_discriminator(small: Discriminator) -> Discriminator:
     Raises:
         AnomapError: E200 for colour images.
     """
+    return _doubled(small, Discriminator(replace(small.config, resolution=2 * small.config.resolution)))
+
+
+@torch.no_grad()
+def double_encoder(small: Encoder) -> Encoder:
+    """An encoder of twice the side that finds nearly the w in a picture that `small` finds in its half.
+
+    Raises:
+        AnomapError: As `double_discriminator`, whose tower it shares.
+    """
+    return _doubled(small, Encoder(replace(small.config, resolution=2 * small.config.resolution)))
+
+
+def _doubled(small: Tower, large: Tower) -> Tower:
+    """`large` with all that `small` knows, and a first block that takes over where `small` begins."""
     if small.config.channels != 1:
         raise AnomapError("E200", "only networks of one image channel can be doubled")
-    config = replace(small.config, resolution=2 * small.config.resolution)
-    large = Discriminator(config)
+    config = large.config
     block: DiscriminatorBlock = getattr(large, f"b{config.resolution}")
     old, new = small.state_dict(), f"b{config.resolution}"
     first = f"b{small.config.resolution}.fromrgb"

@@ -102,7 +102,8 @@ def package(
     """Everything after the generator: encoder, statistics, files, samples, cohort."""
     generator, discriminator = state.average.cpu(), state.discriminator.cpu()
     generator.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    encoder = train_encoder(images, generator, discriminator, recipe.encoder, report)
+    begun = None if start is None else start.encoder
+    encoder = train_encoder(images, generator, discriminator, recipe.encoder, report, begun)
     folder = recipe.models / recipe.name
     fakes = sample(generator, max(min(len(images), 10_000), 1000))
     facts = training_facts(recipe, len(images), state, frechet_report(images, fakes))

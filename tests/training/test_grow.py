@@ -9,11 +9,12 @@ import torch
 
 from anomap.bundle import BundleInfo, load_bundle, write_bundle
 from anomap.errors import AnomapError
+from anomap.networks.encoder import Encoder
 from anomap.networks.ops import fir_filter, upsample
 from anomap.networks.stylegan2 import Discriminator, Generator
 from anomap.training.checkpoint import new_state
 from anomap.training.config import TrainConfig
-from anomap.training.grow import double_discriminator, double_generator, start_from
+from anomap.training.grow import double_discriminator, double_encoder, double_generator, start_from
 from anomap.training.train import train
 from anomap.types import PreprocessSpec
 from tests.toy import TOY, write_toy_bundle
@@ -50,6 +51,18 @@ def test_a_doubled_discriminator_judges_smooth_pictures_as_before() -> None:
     assert np.corrcoef(before[:, 0], after[:, 0])[0, 1] > 0.95
     assert (before - after).std() < 0.3 * before.std()
     assert abs(np.corrcoef(before[:, 0], other[:, 0])[0, 1]) < 0.8  # any other network would not do
+
+
+def test_a_doubled_encoder_finds_nearly_the_same_w() -> None:
+    torch.manual_seed(0)
+    small = Encoder(TOY)
+    with torch.no_grad():
+        torch.nn.init.normal_(small.out.weight)
+        torch.nn.init.normal_(small.b32.fromrgb.bias, std=0.4)
+        pictures = upsample(upsample(upsample(torch.randn(64, 1, 8, 8)))).clamp(-1, 1)
+        before = small(fir_filter(pictures, padding=1, stride=2))
+        after = double_encoder(small)(pictures)
+    assert (before - after).square().mean() < 0.1 * before.var()
 
 
 def test_what_was_added_learns(toy: BundleInfo, tmp_path: Path) -> None:
