@@ -13,7 +13,7 @@ import numpy as np
 
 from anomap.evaluation.scores import choose, subset
 from anomap.evaluation.synthetic import kinds
-from anomap.evaluation.synthetic.acquisition import noisy, rotated90, upside_down
+from anomap.evaluation.synthetic.acquisition import mirrored, noisy
 from anomap.preprocessing import prepare
 from anomap.training.data import ImageSet, by_hash, series_from_picture
 from anomap.types import Bool, Float32, ImageSeries, Prepared, PreprocessSpec
@@ -47,7 +47,7 @@ def changes() -> dict[str, Change]:
     known = kinds(SOURCE)
     found: dict[str, Change] = {name: lambda film, name=name: known[name].apply(film)[0] for name in KINDS}  # type: ignore[misc]
     found["noise x4"] = lambda film: noisy(film, deviation=1.2)
-    found["mirrored"] = lambda film: upside_down(rotated90(rotated90(film)))
+    found["mirrored"] = mirrored
     return found
 
 

@@ -18,6 +18,7 @@ from anomap.evaluation.synthetic.acquisition import (
     blurred,
     foreign_limb,
     inverted,
+    mirrored,
     missing_rows,
     noisy,
     rotated90,
@@ -120,6 +121,7 @@ def kinds(spec: PreprocessSpec) -> dict[str, Kind]:
         _whole("inverted", "Black and white swapped", inverted),
         _whole("rotated90", "Turned by a quarter", rotated90),
         _whole("upside_down", "Mirrored top to bottom", upside_down),
+        _whole("mirrored", "Mirrored left to right", mirrored),
         _whole("foreign_limb", "A drawn limb instead of the patient", partial(foreign_limb, tissue=soft)),
         _whole(UNALTERED, "Nothing: the control, since one image a patient is a choice of its own", lambda same: same),
     ]

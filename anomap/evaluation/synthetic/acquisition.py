@@ -30,11 +30,21 @@ def rotated90(prepared: Prepared) -> Prepared:
 
 
 def upside_down(prepared: Prepared) -> Prepared:
-    """Mirror every image top to bottom. Mirroring left to right is not among the kinds yet."""
-    mirror = np.array([[-1.0, 0.0, prepared.spec.size - 1], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    """Mirror every image top to bottom."""
+    return _mirrored(prepared, axis=0)
+
+
+def mirrored(prepared: Prepared) -> Prepared:
+    """Mirror every image left to right, as of a film laid on its wrong side: a heart on the right."""
+    return _mirrored(prepared, axis=1)
+
+
+def _mirrored(prepared: Prepared, axis: int) -> Prepared:
+    mirror = np.eye(3)
+    mirror[axis, axis], mirror[axis, 2] = -1.0, prepared.spec.size - 1
     return replace(
         prepared,
-        **{name: getattr(prepared, name)[:, :, ::-1].copy() for name in _TURNED},
+        **{name: np.flip(getattr(prepared, name), axis=2 + axis).copy() for name in _TURNED},
         to_source=prepared.to_source @ mirror,
     )
 

@@ -8,6 +8,7 @@ from anomap.evaluation.synthetic.acquisition import (
     blurred,
     foreign_limb,
     inverted,
+    mirrored,
     missing_rows,
     noisy,
     rotated90,
@@ -37,13 +38,16 @@ def test_a_quarter_turn_keeps_the_way_back_to_source_pixels() -> None:
     np.testing.assert_allclose(four.to_source, images.to_source, atol=1e-9)
 
 
-def test_a_mirrored_image_keeps_the_way_back_and_undoes_itself() -> None:
+@pytest.mark.parametrize(
+    ("turn", "by_hand", "at"), [(upside_down, np.flipud, (31 - 5, 7)), (mirrored, np.fliplr, (5, 31 - 7))]
+)
+def test_a_mirrored_image_keeps_the_way_back_and_undoes_itself(turn, by_hand, at) -> None:
     images = with_padding()
-    mirrored = upside_down(images)
-    np.testing.assert_array_equal(mirrored.images[0, 0], np.flipud(images.images[0, 0]))
-    np.testing.assert_array_equal(mirrored.valid[0, 0], np.flipud(images.valid[0, 0]))
-    np.testing.assert_allclose(mirrored.to_source[0] @ (31 - 5, 7, 1), images.to_source[0] @ (5, 7, 1))
-    np.testing.assert_array_equal(upside_down(mirrored).images, images.images)
+    other = turn(images)
+    np.testing.assert_array_equal(other.images[0, 0], by_hand(images.images[0, 0]))
+    np.testing.assert_array_equal(other.valid[0, 0], by_hand(images.valid[0, 0]))
+    np.testing.assert_allclose(other.to_source[0] @ (*at, 1), images.to_source[0] @ (5, 7, 1))
+    np.testing.assert_array_equal(turn(other).images, images.images)
 
 
 def test_inverting_leaves_padding_alone_and_undoes_itself() -> None:
