@@ -1,15 +1,22 @@
 """`anomap evaluate` for a bundle that ships: its tables go to benchmarks/results and into its model card.
 
 python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr
+python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr --check 0.02
+
+With --check nothing is written: every AUROC is compared with the committed one, and where one lies farther away than
+that the status is 1. Another processor rounds otherwise, and projections amplify the last digits.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from anomap.cli import main as anomap
 
@@ -23,6 +30,7 @@ def arguments(words: list[str] | None = None) -> tuple[argparse.Namespace, list[
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv (splits train, val, test)")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--check", type=float, metavar="TOLERANCE", help="compare with the figures in --output")
     return parser.parse_known_args(words)
 
 
@@ -36,6 +44,38 @@ def update_card(card: Path, table: str) -> bool:
     return True
 
 
+def aurocs(content: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Every AUROC of an ``evaluation.json`` with its name: category or planted anomaly, then score."""
+    named = [(row["category"], row) for row in content["categories"]]
+    named += [(f"planted {row['kind']}", row) for row in content["synthetic"]]
+    for name, row in named:
+        for score, figures in row["separation"].items():
+            yield f"{name}, {score}", figures["auroc"]
+
+
+def differences(committed: Mapping[str, Any], found: Mapping[str, Any], tolerance: float) -> list[str]:
+    """What of the committed figures was not found again, one line each."""
+    new = dict(aurocs(found))
+    lines = [f"bundle: {found['bundle']['sha256']}"] if committed["bundle"] != found["bundle"] else []
+    for name, before in aurocs(committed):
+        if name not in new:
+            lines.append(f"{name}: {before:.3f}, now missing")
+        elif abs(new[name] - before) > tolerance:
+            lines.append(f"{name}: {before:.3f}, now {new[name]:.3f}")
+    return lines
+
+
+def report(committed: Mapping[str, Any], found: Mapping[str, Any], tolerance: float) -> int:
+    """Say how the figures compare; the exit status."""
+    lines = differences(committed, found, tolerance)
+    new = dict(aurocs(found))
+    gaps = [abs(value - new.get(name, value)) for name, value in aurocs(committed)]
+    print(f"{len(gaps)} AUROCs, the farthest {max(gaps):.4f} away; {len(lines)} beyond {tolerance:g}")
+    for line in lines:
+        print(line, file=sys.stderr)
+    return int(bool(lines))
+
+
 def main(words: list[str] | None = None) -> int:
     """Evaluate, then put the files where they belong."""
     options, more = arguments(words)
@@ -45,6 +85,10 @@ def main(words: list[str] | None = None) -> int:
         status = anomap(["evaluate", *command, *more])
         if status:
             return status
+        committed = options.output / f"quality-{options.bundle.resolve().name}.json"
+        if options.check is not None:
+            contents = [json.loads(path.read_text()) for path in (committed, out / "evaluation.json")]
+            return report(contents[0], contents[1], options.check)
         options.output.mkdir(parents=True, exist_ok=True)
         for kind in ("json", "md"):  # not the page: it shows images of patients
             shutil.copy(out / f"evaluation.{kind}", options.output / f"quality-{options.bundle.resolve().name}.{kind}")

@@ -14,6 +14,16 @@ def test_the_figures_go_to_the_results_but_not_the_page(toy_models: Path, tmp_pa
     content = json.loads((results / "quality-toy-radiograph.json").read_text())
     assert [row["images"] for row in content["categories"]] == [6, 6]
     assert (results / "quality-toy-radiograph.md").read_text().strip() in capsys.readouterr().out
+    before = {path.name: path.read_bytes() for path in results.iterdir()}
+    assert main([*map(str, words), "--check", "0.001"]) == 0
+    assert "0 beyond 0.001" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in results.iterdir()} == before
+    content["categories"][0]["separation"]["wd_full"]["auroc"] += 0.01
+    content["synthetic"][0]["separation"]["a score that is gone"] = {"auroc": 0.5}
+    (results / "quality-toy-radiograph.json").write_text(json.dumps(content))
+    assert main([*map(str, words), "--check", "0.001"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0].split(", ")[1] for line in lines if "now" in line] == ["wd_full", "a score that is gone"]
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, capsys) -> None:
