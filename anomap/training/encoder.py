@@ -41,6 +41,7 @@ def train_encoder(
     config: EncoderConfig,
     report: Callable[[dict[str, float]], None] = print,
     start: Encoder | None = None,
+    device: str = "cpu",
 ) -> Encoder:
     """Train an encoder for a frozen generator.
 
@@ -51,11 +52,13 @@ def train_encoder(
         config: Settings.
         report: Receives figures every few thousand images.
         start: Begin with this encoder, of the generator that this one's training began with, instead of the tower.
+        device: Where to train; latent vectors are drawn on the CPU, so that they are the same anywhere.
 
     Returns:
-        The encoder, in evaluation mode.
+        The encoder, on the CPU and in evaluation mode; the generator is on the CPU again, too.
     """
     torch.manual_seed(config.seed)
+    generator.to(device)
     cloud = measure_w(generator)
     encoder = Encoder(generator.config)
     if start is not None:
@@ -64,22 +67,22 @@ def train_encoder(
         tower = {k: v for k, v in discriminator.state_dict().items() if not k.startswith("b4.")}
         encoder.load_state_dict(tower, strict=False)
     encoder.w_avg.copy_(cloud.mean)
-    bf16 = has_bf16_units("cpu") if config.bf16 == "auto" else config.bf16 == "on"
+    bf16 = has_bf16_units(device) if config.bf16 == "auto" else config.bf16 == "on"
     dtype = torch.bfloat16 if bf16 else torch.float32
     for network in (encoder, generator):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
     steps = int(config.kimg * 1000 / config.batch)
-    everywhere = torch.ones(1, dtype=torch.bool)
+    everywhere = torch.ones(1, dtype=torch.bool, device=device)
     source, began = batches(images, config.batch, config.seed, 0), time.monotonic()
     means: list[Tensor] = []
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * (1 - step / steps)
         with torch.no_grad():
-            w_true = generator.mapping(torch.randn(config.batch, generator.config.z_dim))
+            w_true = generator.mapping(torch.randn(config.batch, generator.config.z_dim).to(device))
             fakes = generator.synthesis(w_true, "random", dtype)
-            real = augment(next(source), config.augment_p, AugmentConfig()).clamp(-1, 1)
+            real = augment(next(source).to(device), config.augment_p, AugmentConfig()).clamp(-1, 1)
         w = encoder(torch.cat([fakes, real]), dtype)
         in_w = (w[: config.batch] - w_true).square().mean() / cloud.spread**2 * w.shape[1]
         pictures = generator.synthesis(w, "const", dtype)
@@ -96,4 +99,5 @@ def train_encoder(
             names = ("kimg", "minutes", "w_error", "picture_error", "prior")
             report(dict(zip(names, [(step + 1) * config.batch / 1000, minutes, *figures], strict=True)))
             means = []
-    return encoder.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[no-any-return, call-overload]
+    generator.cpu()
+    return encoder.cpu().eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[no-any-return, call-overload]

@@ -100,10 +100,11 @@ def package(
     recipe: Recipe, images: Float32, state: State, start: Start | None = None, report: Report = print
 ) -> BundleInfo:
     """Everything after the generator: encoder, statistics, files, samples, cohort."""
+    device = str(state.average.mapping.w_avg.device)
     generator, discriminator = state.average.cpu(), state.discriminator.cpu()
     generator.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     begun = None if start is None else start.encoder
-    encoder = train_encoder(images, generator, discriminator, recipe.encoder, report, begun)
+    encoder = train_encoder(images, generator, discriminator, recipe.encoder, report, begun, device)
     folder = recipe.models / recipe.name
     fakes = sample(generator, max(min(len(images), 10_000), 1000))
     facts = training_facts(recipe, len(images), state, frechet_report(images, fakes))
