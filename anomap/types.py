@@ -213,6 +213,7 @@ class Reconstruction:
         w: ``(N, D)`` float32 latent vectors.
         loss: ``(N,)`` float64 final projection loss.
         prior_distance: ``(N,)`` float64 distance of w from the training cloud (Mahalanobis, per sqrt(D)).
+        feature_distance: ``(N,)`` float64 distance in the discriminator's features; NaN where the model has none.
         steps: Optimisation steps taken.
         converged: ``(N,)`` bool, False where the loss was still falling fast or is not finite.
         seeds: ``(N,)`` int64, each derived from the image's own frame id.
@@ -222,6 +223,7 @@ class Reconstruction:
     w: Float32
     loss: Float64
     prior_distance: Float64
+    feature_distance: Float64
     steps: int
     converged: Bool
     seeds: Int64
@@ -233,6 +235,7 @@ class Reconstruction:
         for name in ("loss", "prior_distance"):
             _check(f"Reconstruction.{name}", getattr(self, name), np.float64, (n,))
             _check_finite(f"Reconstruction.{name}", getattr(self, name))
+        _check("Reconstruction.feature_distance", self.feature_distance, np.float64, (n,))
         _check("Reconstruction.converged", self.converged, np.bool_, (n,))
         _check("Reconstruction.seeds", self.seeds, np.int64, (n,))
         _check_finite("Reconstruction.images", self.images)
@@ -280,6 +283,8 @@ class Cohort:
         bundle_sha256: Hash of the weights that made the scores.
         description: Population, source and date, for the report.
         region_threshold: WD map value that few pixels of the cohort exceed; regions start here.
+        combines: The scores behind "combined" (see `anomap.calibration.combined_score`), chosen for the model by what
+            finds planted anomalies in its validation images (docs/evaluation.md).
     """
 
     scores: Float64
@@ -288,6 +293,7 @@ class Cohort:
     bundle_sha256: str
     description: str
     region_threshold: float
+    combines: tuple[str, ...] = ("wd_patch", "w_distance")
 
     def __post_init__(self) -> None:
         _check("Cohort.scores", self.scores, np.float64, (len(self.patients), len(self.names)))

@@ -105,6 +105,7 @@ def test_every_score_is_there_under_a_key_with_its_unit():
         ("mse_body", "HU", "score_mse_body_hu2"),
         ("mse_patch", "grey level", "score_mse_patch_grey2"),
         ("w_distance", "HU", "score_w_distance_sd"),
+        ("feature_residual", "HU", "score_feature_residual_1"),
         ("combined", "grey level", "score_combined_z"),
     ],
 )
@@ -116,7 +117,7 @@ def test_every_registered_score_has_a_unit():
     from anomap.scoring import SCORES
 
     for name in SCORES:
-        assert re.search(r"_(hu|hu2|sd|z)$", score_key(name, "HU")), name
+        assert re.search(r"_(hu|hu2|sd|z|1)$", score_key(name, "HU")), name
 
 
 def test_uids_are_hashed_unless_asked_for():

@@ -1,12 +1,13 @@
 """How odd is this among what should be? Conformal p-values, cohorts, verdict; drift."""
 
-from anomap.calibration.cohort import COMBINED, cohort_from_dict, cohort_to_dict, combined_score
+from anomap.calibration.cohort import COMBINED, COMBINES, cohort_from_dict, cohort_to_dict, combined_score
 from anomap.calibration.conformal import conformal_p, family_p, percentile
 from anomap.calibration.judge import calibrate, fallback_threshold, series_p_value
 from anomap.calibration.site import SiteCohort, looked_at, site_from_dict, site_to_dict
 
 __all__ = [
     "COMBINED",
+    "COMBINES",
     "SiteCohort",
     "calibrate",
     "cohort_from_dict",

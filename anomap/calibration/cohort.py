@@ -13,24 +13,30 @@ from anomap.types import Cohort, Float64, Int64
 
 FORMAT = "anomap.cohort/1"
 COMBINED = "combined"  # the name of `combined_score` beside those of anomap.scoring.SCORES
-_COMBINES = ("wd_patch", "w_distance")  # what the residual shows, and what the generator absorbed into an odd vector
+# What a new model combines, by `PreprocessSpec.kind`: what found most planted anomalies on validation images
+# (benchmarks/combinations.py). The vector says much of radiographs, and of the few patients of a CT model too little.
+COMBINES: Mapping[str, tuple[str, ...]] = {
+    "radiograph": ("wd_patch", "w_distance", "feature_residual"),
+    "ct": ("wd_patch", "wd_body", "feature_residual"),
+}
 
 
 def combined_score(per_image: Mapping[str, Float64], cohort: Cohort) -> Float64:
-    """The larger of the standard scores of "wd_patch" and "w_distance", ``(N,)``.
+    """The largest of the standard scores of `Cohort.combines`, ``(N,)``.
 
-    An anomaly either stays in the residual or drags the latent vector away from the training images: seldom both.
+    An anomaly stays in the residual, differs for the discriminator, or drags the latent vector away from the training
+    images: seldom all at once.
 
     Args:
         per_image: Score name -> ``(N,)``.
         cohort: What the scores are standardised by.
 
     Raises:
-        AnomapError: E302 when the cohort has neither of them.
+        AnomapError: E302 when the cohort has none of them.
     """
-    names = [name for name in _COMBINES if name in cohort.names and name in per_image]
+    names = _parts(per_image, cohort)
     if not names:
-        raise AnomapError("E302", f"the cohort has none of the scores {', '.join(_COMBINES)}")
+        raise AnomapError("E302", f"the cohort has none of the scores {', '.join(cohort.combines)}")
     result: Float64 = np.max([z_scores(per_image[name], column(cohort, name)) for name in names], axis=0)
     return result
 
@@ -44,6 +50,7 @@ def cohort_to_dict(cohort: Cohort) -> dict[str, Any]:
         "region_threshold": cohort.region_threshold,
         "names": list(cohort.names),
         "patients": list(cohort.patients),
+        "combines": list(cohort.combines),
         "scores": cohort.scores.tolist(),
     }
 
@@ -60,7 +67,9 @@ def cohort_from_dict(content: Mapping[str, Any]) -> Cohort:
         names, patients = tuple(map(str, content["names"])), tuple(map(str, content["patients"]))
         scores = np.array(content["scores"], np.float64)
         threshold = float(content["region_threshold"])
-        described = {"description": str(content["description"]), "bundle_sha256": str(content["bundle_sha256"])}
+        described: dict[str, Any] = {key: str(content[key]) for key in ("description", "bundle_sha256")}
+        if "combines" in content:  # cohorts of earlier versions have the default
+            described["combines"] = tuple(map(str, content["combines"]))
     except (KeyError, TypeError, ValueError) as error:
         raise AnomapError("E302", f"cohort is not valid: {type(error).__name__}") from error
     if scores.shape != (len(patients), len(names)) or not np.isfinite(scores).all() or len(set(names)) < len(names):
@@ -78,12 +87,16 @@ def column(cohort: Cohort, name: str) -> Float64:
 def exceedances(per_image: Mapping[str, Float64], cohort: Cohort) -> dict[str, Int64]:
     """Score name -> ``(N,)`` number of cohort images at least as odd; with "combined" where it exists."""
     counts = {name: at_least(per_image[name], column(cohort, name)) for name in cohort.names if name in per_image}
-    parts = [name for name in _COMBINES if name in counts]
+    parts = _parts(counts, cohort)
     if parts:
         reference = np.stack([column(cohort, name) for name in parts], axis=1)  # [M,P]
         images = np.stack([per_image[name] for name in parts], axis=1)  # [N,P]
         counts[COMBINED] = np.array([_combined_at_least(image, reference) for image in images], np.int64)
     return counts
+
+
+def _parts(per_image: Mapping[str, Any], cohort: Cohort) -> list[str]:
+    return [name for name in cohort.combines if name in cohort.names and name in per_image]
 
 
 def _combined_at_least(image: Float64, reference: Float64) -> int:

@@ -25,6 +25,7 @@ Q2_WD = Code("ANM-Q2", SCHEME, "Residual Wasserstein distance")
 Q3_ABS_RESIDUAL = Code("ANM-Q3", SCHEME, "Absolute residual")
 Q4_W_DISTANCE = Code("ANM-Q4", SCHEME, "Latent vector distance")
 Q5_COMBINED = Code("ANM-Q5", SCHEME, "Combined score")
+Q6_FEATURES = Code("ANM-Q6", SCHEME, "Feature residual")
 # ... how, and what was found
 M1_METHOD = Code("ANM-M1", SCHEME, "Latent projection onto a generator")
 R1_REGION = Code("ANM-R1", SCHEME, "Region of elevated residual")
@@ -40,8 +41,10 @@ DEFINITIONS: dict[Code, str] = {
     Q3_ABS_RESIDUAL: "Magnitude of the difference between an image and its reconstruction, pixel by pixel.",
     Q4_W_DISTANCE: "Distance of the reconstruction's latent vector from those of the training images, in standard "
     "deviations.",
-    Q5_COMBINED: "The larger of the standard scores (against the reference cohort) of ANM-Q2 in the worst window and "
-    "of ANM-Q4.",
+    Q5_COMBINED: "The largest of the standard scores (against the reference cohort) of those measurements that the "
+    "model's cohort names for it.",
+    Q6_FEATURES: "Distance between an image and its reconstruction in the features of the generative model's "
+    "discriminator.",
     M1_METHOD: "An image is compared with the most similar image that a generative model of reference images can "
     "make (projection into its latent space).",
     R1_REGION: "Connected region where ANM-Q2 of the surrounding window exceeds a threshold. Not a disease, not a "
@@ -118,6 +121,7 @@ SCORE_CONCEPTS: dict[str, Code] = {
     "wd_body": Q2_WD,
     "wd_patch": Q2_WD,
     "w_distance": Q4_W_DISTANCE,
+    "feature_residual": Q6_FEATURES,
     "combined": Q5_COMBINED,
 }
 

@@ -50,6 +50,7 @@ SERIES_OFFSET = 1
 MAX_IMAGES = 3  # with groups of their own; 300 slices would hide the finding
 SIGNIFICANT = 0.05  # a single score's p-value at which it is called abnormally high, in a series that doesn't pass
 
+_WHOLE = ("mse_full", "wd_full", "w_distance", "feature_residual")  # scores of a whole image
 _GATE = {Verdict.PASS: codes.G2_PASS, Verdict.REJECT: codes.G4_REJECT}  # all others: ANM-G3, review
 _QUALITY = {
     Verdict.PASS: codes.USABLE,
@@ -142,7 +143,7 @@ class _Writer:
 
     def whole_series(self) -> Any:
         result = self.result
-        names = [name for name in ("mse_full", "wd_full", "w_distance", "combined") if name in result.summary]
+        names = [name for name in (*_WHOLE, "combined") if name in result.summary]
         many = len(self.score_map.frame) > 1
         measurements = [
             self._score(name, result.summary[name], _worst_rank(result, name), codes.MAXIMUM if many else None)
@@ -166,7 +167,7 @@ class _Writer:
         header = self.headers[int(self.score_map.frame[n])]
         groups: list[Any] = []
         for place, names in (
-            ("image", ("mse_full", "wd_full", "w_distance")),
+            ("image", _WHOLE),
             ("body", ("mse_body", "wd_body")),
         ):
             measurements = self._scores(names, n)

@@ -12,9 +12,9 @@ from datetime import UTC, date, datetime
 import numpy as np
 
 from anomap.bundle import Bundle
+from anomap.calibration import COMBINES
 from anomap.evaluation.scores import Scores, score_images
 from anomap.projection.schedule import ProjectionConfig
-from anomap.scoring import SCORES
 from anomap.training.data import ImageSet
 from anomap.types import Cohort, Float64
 
@@ -36,10 +36,14 @@ def measure_cohort(
         AnomapError: As `anomap.evaluation.scores.score_images`; E302 when there are no images.
     """
     scores = score_images(bundle, image_set.prepared, config)
-    return cohort_of(scores, image_set, bundle.info.sha256, describe(image_set, config, measured))
+    return cohort_of(
+        scores, image_set, bundle.info.sha256, describe(image_set, config, measured), COMBINES[bundle.spec.kind]
+    )
 
 
-def cohort_of(scores: Scores, image_set: ImageSet, bundle_sha256: str, description: str) -> Cohort:
+def cohort_of(
+    scores: Scores, image_set: ImageSet, bundle_sha256: str, description: str, combines: tuple[str, ...]
+) -> Cohort:
     """A cohort from scores that were measured already.
 
     Args:
@@ -47,11 +51,12 @@ def cohort_of(scores: Scores, image_set: ImageSet, bundle_sha256: str, descripti
         image_set: Normal images.
         bundle_sha256: Hash of the bundle that made the scores.
         description: Who they are.
+        combines: The scores behind "combined".
 
     Raises:
         AnomapError: E302 when there are no images.
     """
-    names = tuple(SCORES)
+    names = tuple(scores.per_image)
     return Cohort(
         scores=np.stack([scores.per_image[name] for name in names], axis=1),
         names=names,
@@ -59,6 +64,7 @@ def cohort_of(scores: Scores, image_set: ImageSet, bundle_sha256: str, descripti
         bundle_sha256=bundle_sha256,
         description=description,
         region_threshold=region_threshold(scores.map_peak),
+        combines=combines,
     )
 
 

@@ -16,8 +16,7 @@ from scipy.spatial.distance import cdist
 
 from anomap.bundle import Bundle
 from anomap.errors import AnomapError
-from anomap.projection.losses import discriminator_features, distance
-from anomap.types import Float64, Prepared, Reconstruction
+from anomap.types import Float64, Prepared
 
 FEATURE_KNN = "feature_knn"
 NEIGHBOURS = 5
@@ -73,22 +72,3 @@ def pooled_features(bundle: Bundle, prepared: Prepared) -> Float64:
         maps = network.features(images)
         rows.append(torch.cat([values.mean(dim=(2, 3)) for values in maps], dim=1).double().cpu().numpy())
     return np.concatenate(rows)
-
-
-@torch.no_grad()
-def feature_residual(bundle: Bundle, prepared: Prepared, fit: Reconstruction) -> Float64:
-    """How far an image is from its reconstruction in the discriminator's features, ``(N,)`` (as f-AnoGAN's term).
-
-    The measure is that of the projection's loss "discriminator": unit vectors along channels, so it lies between 0
-    and 4 for each of the blocks.
-    """
-    network = bundle.discriminator
-    assert network is not None  # noqa: S101 (`anomap.evaluation.more.more_scores` asks first)
-    parts = []
-    for start in range(0, len(prepared.images), _AT_ONCE):
-        rows = slice(start, start + _AT_ONCE)
-        image, other, valid = (
-            torch.from_numpy(values[rows]).to(bundle.device) for values in (prepared.images, fit.images, prepared.valid)
-        )
-        parts.append(distance(discriminator_features(network), other, image, valid).double().cpu().numpy())
-    return np.concatenate(parts)

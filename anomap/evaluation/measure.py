@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from anomap.bundle import Bundle
-from anomap.calibration import COMBINED, combined_score
+from anomap.calibration import COMBINED, COMBINES, combined_score
 from anomap.evaluation.baselines import BASELINES, Baselines, baseline_scores, fit_baselines
 from anomap.evaluation.cohort import cohort_of
 from anomap.evaluation.features import FEATURE_KNN, FeatureBank, feature_knn, fit_features
@@ -40,7 +40,7 @@ _BASELINE_SCORES = tuple(
     )
 )
 _COMBINED = Score(
-    name=COMBINED, unit="sd", direction="higher", description="Larger standard score of wd_patch and w_distance"
+    name=COMBINED, unit="sd", direction="higher", description="Largest standard score of those the model combines"
 )
 ALL_SCORES = {**SCORES, COMBINED: _COMBINED, **MORE, **{score.name: score for score in _BASELINE_SCORES}}
 
@@ -157,6 +157,7 @@ def fit_ruler(
         AnomapError: As the stages do; E200 when a set is empty.
     """
     found = score_images(bundle, normal.prepared, projection, progress, store)
+    combines = COMBINES[bundle.spec.kind] if bundle.cohort is None else bundle.cohort.combines
     ruler = Ruler(
         bundle=bundle,
         projection=projection,
@@ -165,7 +166,7 @@ def fit_ruler(
         baselines=fit_baselines(train.prepared),
         features=fit_features(bundle, train.prepared),
         residuals=fit_residuals(normal.prepared, found.reconstruction, normal.patients, bundle.info.window),
-        cohort=cohort_of(found, normal, bundle.info.sha256, ""),
+        cohort=cohort_of(found, normal, bundle.info.sha256, "", combines),
         progress=progress,
     )
     return ruler, ruler.complete(normal, found)

@@ -14,7 +14,6 @@ from scipy.ndimage import uniform_filter
 from anomap.bundle import Bundle
 from anomap.errors import AnomapError
 from anomap.evaluation.data import first_half
-from anomap.evaluation.features import feature_residual
 from anomap.evaluation.scores import score_images
 from anomap.evaluation.store import Store
 from anomap.projection.schedule import PAPER, ProjectionConfig
@@ -27,7 +26,6 @@ _CONTRAST_CONSTANT = (0.03 * 2) ** 2  # C2 of SSIM (Wang et al. 2004) for a rang
 MORE: dict[str, Score] = {
     name: Score(name=name, unit=unit, direction="higher", description=description)
     for name, unit, description in (
-        ("feature_residual", "1", "Distance of image and reconstruction in the discriminator's features"),
         ("ssim_contrast", "1", "One minus the contrast term of SSIM, mean over the body"),
         (
             "residual_z",
@@ -145,8 +143,6 @@ def more_scores(
     body = prepared.body[:, 0]
     contrast = contrast_map(prepared.images[:, 0], fit.images[:, 0], bundle.info.window)
     result = {"ssim_contrast": np.where(body, contrast, 0).sum(axis=(1, 2)) / body.sum(axis=(1, 2))}
-    if bundle.discriminator is not None:
-        result["feature_residual"] = feature_residual(bundle, prepared, fit)
     if residuals is not None:
         z = residuals.z_map(prepared, fit, patients)
         result["residual_z"] = np.where(body, z, -np.inf).max(axis=(1, 2))

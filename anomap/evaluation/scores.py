@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from anomap.errors import AnomapError
 from anomap.evaluation.store import Store, joined
 from anomap.projection import project
 from anomap.projection.schedule import ProjectionConfig
-from anomap.scoring import SCORES, ScoreConfig, score
+from anomap.scoring import ScoreConfig, score
 from anomap.training.data import ImageSet, by_hash
 from anomap.types import Float64, Int64, Prepared, Reconstruction, ScoreMap
 
@@ -60,8 +60,8 @@ def score_images(
     total = len(prepared.images)
     if not total:
         raise AnomapError("E200", "there are no images to score")
-    names = list(SCORES)
-    columns, windows, peaks = np.empty((total, len(names))), np.empty((total, 4), np.int64), np.empty(total)
+    windows, peaks = np.empty((total, 4), np.int64), np.empty(total)
+    parts: list[Mapping[str, Float64]] = []
     fits = []
     for start in range(0, total, _AT_ONCE):
         rows = np.arange(start, min(start + _AT_ONCE, total))
@@ -69,13 +69,13 @@ def score_images(
         fit = _reconstruct(bundle, part, projection, store)
         found = score_on_model_grid(bundle, part, fit)
         fits.append(fit)
-        columns[rows] = np.stack([found.per_image[name] for name in names], axis=1)
+        parts.append(found.per_image)
         windows[rows] = found.top_window
         peaks[rows] = map_peaks(found)
         if progress is not None:
             progress(int(rows[-1]) + 1, total)
     return Scores(
-        per_image=dict(zip(names, columns.T.copy(), strict=True)),
+        per_image={name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
         top_window=windows,
         map_peak=peaks,
         reconstruction=joined(fits),

@@ -23,7 +23,7 @@ from anomap.pipeline import now, projection_config, score_config
 from anomap.preprocessing import prepare
 from anomap.projection import project
 from anomap.report import hashed
-from anomap.scoring import SCORES, score
+from anomap.scoring import score
 from anomap.source import read_source
 from anomap.types import Cohort, Float64, ImageSeries
 
@@ -32,9 +32,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Patient:
-    """What is kept of a patient: ``(N, S)`` scores, ``(N,)`` highest windows, stratum, study date."""
+    """What is kept of a patient: ``(N, S)`` scores, their S names, ``(N,)`` highest windows, stratum, study date."""
 
     scores: Float64
+    names: tuple[str, ...]
     peaks: Float64
     stratum: str
     date: str
@@ -105,7 +106,8 @@ def _measured(series: ImageSeries, bundle: Bundle, config: AnalyzeConfig, strata
     fit = project(prepared, bundle, projection_config(config), bundle.device)
     scores = score(prepared, fit, series.pixels.shape, score_config(bundle))
     return _Patient(
-        scores=np.stack([scores.per_image[name] for name in SCORES], axis=1),
+        scores=np.stack(list(scores.per_image.values()), axis=1),
+        names=tuple(scores.per_image),
         peaks=map_peaks(scores),
         stratum=stratum_of(series, strata_by),
         date=str(_header(series).get("StudyDate", "") or ""),
@@ -123,7 +125,7 @@ def _site(patients: list[_Patient], bundle: Bundle, config: AnalyzeConfig, strat
     fitting = projection_config(config)
     images = Cohort(
         scores=scores,
-        names=tuple(SCORES),
+        names=patients[0].names,
         patients=tuple(label for label, p in zip(labels, patients, strict=True) for _ in p.scores),
         bundle_sha256=bundle.info.sha256,
         description=(
@@ -131,6 +133,7 @@ def _site(patients: list[_Patient], bundle: Bundle, config: AnalyzeConfig, strat
             f"with preset {fitting.preset} ({fitting.steps} steps)."
         ),
         region_threshold=region_threshold(np.concatenate([patient.peaks for patient in patients])),
+        **({} if bundle.cohort is None else {"combines": bundle.cohort.combines}),
     )
     return SiteCohort(
         images=images,

@@ -17,6 +17,7 @@ from anomap.networks.fast import FastSynthesis
 from anomap.networks.stylegan2 import Generator
 from anomap.projection.cloud import WStatistics, measure_w
 from anomap.projection.engine import Fit, Images, Render, Search, fit
+from anomap.projection.features import feature_distance
 from anomap.projection.losses import Features, discriminator_features, pyramid_features, vgg_features
 from anomap.projection.memory import batch_size
 from anomap.projection.model import Model
@@ -53,7 +54,7 @@ def project(
     """
     seeds = [seed_of(name) for name in prepared.frame_ids]
     if not seeds:
-        return _collect([], seeds, prepared, config)
+        return _collect([], seeds, prepared, model, config, device)
     search = Search(
         config=config,
         render=renderer(model.generator, device),
@@ -69,18 +70,22 @@ def project(
         w=first_w(prepared.images, model, config, device),
     )
     room = batch_size(model.generator.config, config, device)
-    return _collect(fit(images, search, room, progress or _silent), seeds, prepared, config)
+    return _collect(fit(images, search, room, progress or _silent), seeds, prepared, model, config, device)
 
 
-def _collect(fits: list[Fit], seeds: list[int], prepared: Prepared, config: ProjectionConfig) -> Reconstruction:
+def _collect(
+    fits: list[Fit], seeds: list[int], prepared: Prepared, model: Model, config: ProjectionConfig, device: str
+) -> Reconstruction:
     def column(name: str) -> Any:
         return np.array([getattr(one, name) for one in fits], np.float64)
 
+    images = np.stack([one.image.numpy() for one in fits]) if fits else np.zeros_like(prepared.images)
     return Reconstruction(
-        images=np.stack([one.image.numpy() for one in fits]) if fits else np.zeros_like(prepared.images),
+        images=images,
         w=np.stack([one.w.numpy() for one in fits]) if fits else np.zeros((0, 1), np.float32),
         loss=column("loss"),
         prior_distance=column("prior"),
+        feature_distance=feature_distance(prepared.images, images, prepared.valid, model.discriminator, device),
         steps=config.steps,
         converged=column("late_gain") < _CONVERGED,
         seeds=np.array(seeds, np.int64),

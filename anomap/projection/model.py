@@ -18,7 +18,7 @@ class Model(Protocol):
 
     @property
     def discriminator(self) -> Discriminator | None:
-        """For loss "discriminator"."""
+        """For loss "discriminator" and the feature residual."""
 
     @property
     def encoder(self) -> Encoder | None:

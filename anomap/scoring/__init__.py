@@ -2,9 +2,9 @@
 
 An image and its reconstruction are compared at `ScoreConfig.levels` grey levels, by mean squared error and by
 Wasserstein distance, over the whole image, over the body, and in the worst window of all (Woodland et al. 2025,
-doi 10.3390/bioengineering12101106); beside them stands how unusual the reconstruction's own latent vector is. Higher
-is odder for all. The numbers alone mean nothing: `anomap.calibration` compares them with those of images as they
-should be.
+doi 10.3390/bioengineering12101106); beside them stand how unusual the reconstruction's own latent vector is, and how
+far the two are apart for the model's discriminator. Higher is odder for all. The numbers alone mean nothing:
+`anomap.calibration` compares them with those of images as they should be.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ SCORES: dict[str, Score] = {
         ("wd_body", "{unit}", "Wasserstein distance of the grey levels of the body"),
         ("wd_patch", "{unit}", "Wasserstein distance of the grey levels of the worst window"),
         ("w_distance", "sd", "Distance of the reconstruction's latent vector from those of the training images"),
+        ("feature_residual", "1", "Distance of image and reconstruction in the features of the model's discriminator"),
     )
 }
 
@@ -105,7 +106,8 @@ def score(
         config: How to compare.
 
     Returns:
-        Scores with the names of `SCORES`, and the maps of `config.maps`.
+        Scores with the names of `SCORES` ("feature_residual" only where the model has a discriminator), and the maps of
+        `config.maps`.
 
     Raises:
         AnomapError: E114 when an image has no body, E113 when no window lies inside it, E200 when the window is
@@ -116,6 +118,9 @@ def score(
     maps = {name: np.full(source_shape, np.nan, np.float32) for name in config.maps}
     per_image = {name: np.empty(len(prepared.images)) for name in SCORES}
     per_image["w_distance"][:] = reconstruction.prior_distance
+    per_image["feature_residual"][:] = reconstruction.feature_distance
+    if np.isnan(reconstruction.feature_distance).any():  # the model has no discriminator
+        del per_image["feature_residual"]
     top_window = np.empty((len(prepared.images), 4), np.int64)
     for n in range(len(prepared.images)):
         pair = _pair(prepared, reconstruction, n, config)

@@ -140,6 +140,12 @@ def test_combined_is_the_larger_standard_score():
     np.testing.assert_allclose(found, [0.5 / np.sqrt(2 / 3), 8 / np.sqrt(8 / 3)])
 
 
+def test_a_cohort_says_what_is_combined():
+    reference = replace(cohort([[0, 10, 1.0], [4, 14, 3.0], [2, 12, 2.0]]), combines=("mse_full", "absent"))
+    scores = {"mse_full": np.array([5.0]), "wd_patch": np.array([99.0]), "absent": np.array([9.0])}
+    np.testing.assert_allclose(combined_score(scores, reference), 3 / np.sqrt(8 / 3))
+
+
 def test_a_constant_cohort_does_not_divide_by_zero():
     reference = cohort(np.ones((5, 3)))
     result = calibrate(series(), score_map([[1.0, 3.0, 1.0]]), reference, PROVENANCE)
@@ -284,10 +290,15 @@ def test_no_image_is_no_result():
 
 
 def test_a_cohort_survives_json_to_the_last_digit():
-    before = normal_cohort(20)
+    before = replace(normal_cohort(20), combines=("wd_patch", "wd_body"))
     after = cohort_from_dict(json.loads(json.dumps(cohort_to_dict(before))))
     np.testing.assert_array_equal(after.scores, before.scores)
     assert replace(after, scores=before.scores) == before
+
+
+def test_a_cohort_of_an_earlier_version_combines_what_it_did_then():
+    content = {key: value for key, value in cohort_to_dict(normal_cohort(20)).items() if key != "combines"}
+    assert cohort_from_dict(content).combines == ("wd_patch", "w_distance")
 
 
 @pytest.mark.parametrize(

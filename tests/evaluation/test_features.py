@@ -1,15 +1,12 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from anomap.evaluation.features import feature_knn, feature_residual, fit_features, pooled_features
-from anomap.evaluation.scores import score_images, take
+from anomap.evaluation.features import feature_knn, fit_features, pooled_features
 from tests.evaluation.pictures import trunks
-from tests.evaluation.test_scores import QUICK
 
 
 def test_the_score_is_the_mean_distance_to_the_nearest_as_sklearn_finds_them(toy_bundle) -> None:
@@ -37,26 +34,3 @@ def test_features_are_means_over_positions_of_all_blocks(toy_bundle) -> None:
 
 def test_without_a_discriminator_there_is_none(toy_bundle) -> None:
     assert fit_features(replace(toy_bundle, discriminator=None), trunks(2)) is None
-
-
-def test_the_residual_is_zero_for_a_perfect_reconstruction_and_of_the_right_size(toy_bundle) -> None:
-    images = trunks(3)
-    fit = score_images(toy_bundle, images, QUICK).reconstruction
-    perfect = replace(fit, images=images.images)
-    np.testing.assert_allclose(feature_residual(toy_bundle, images, perfect), 0, atol=1e-9)
-    found = feature_residual(toy_bundle, images, fit)
-    pairs = zip(
-        toy_bundle.discriminator.features(torch.from_numpy(images.images)),
-        toy_bundle.discriminator.features(torch.from_numpy(fit.images)),
-        strict=True,
-    )
-    # Unit vectors: |a - b|^2 = 2 - 2 cos.
-    by_hand = sum(2 - 2 * torch.cosine_similarity(a, b).mean(dim=(1, 2)) for a, b in pairs)
-    np.testing.assert_allclose(found, by_hand.numpy(), rtol=1e-4)
-    assert found[0] == pytest.approx(feature_residual(toy_bundle, take(images, np.array([0])), fit_row(fit))[0])
-
-
-def fit_row(fit):
-    from anomap.evaluation.store import rows_of
-
-    return rows_of(fit, np.array([0]))

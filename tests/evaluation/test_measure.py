@@ -27,9 +27,9 @@ def test_every_score_has_a_unit_a_direction_and_a_place(fitted) -> None:
     assert all(np.isfinite(values).all() and values.shape == (10,) for values in normal.scores.values())
 
 
-def test_the_normal_images_standardise_the_combined_score(fitted) -> None:
+def test_the_normal_images_standardise_the_combined_score(fitted, toy_bundle) -> None:
     _, normal = fitted
-    by_hand = np.maximum(zscore(normal.scores["wd_patch"]), zscore(normal.scores["w_distance"]))
+    by_hand = np.max([zscore(normal.scores[name]) for name in toy_bundle.cohort.combines], axis=0)
     np.testing.assert_allclose(normal.scores[COMBINED], by_hand)
 
 

@@ -1,0 +1,136 @@
+"""Which scores should "combined" combine? Every set of up to three, on planted anomalies in validation images.
+
+python benchmarks/combinations.py --bundle models/cxr-64 --data ../shared/data/cxr
+
+No test image is looked at. Anomalies are planted into one normal image a patient of split val and compared with all
+normal images, each patient weighing the same: images of one patient are alike, and some patients have many. Ranked is
+the mean of the AUROC over kinds (not "unaltered", the control); beside it stands how many altered images score higher
+than the very same image without the anomaly. Writes benchmarks/results/combinations-<bundle>.json and prints a table;
+the choice is written down by hand, in `anomap.calibration.cohort.COMBINES`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anomap.bundle import load_bundle
+from anomap.calibration.conformal import z_scores
+from anomap.evaluation.machine import describe_machine
+from anomap.evaluation.measure import fit_ruler
+from anomap.evaluation.scores import choose, subset
+from anomap.evaluation.store import Store
+from anomap.evaluation.synthetic import UNALTERED, kinds
+from anomap.projection.schedule import FAST
+from anomap.scoring import SCORES
+from anomap.training.data import load_images
+from anomap.types import Float64, Int64
+
+ROOT = Path(__file__).resolve().parents[1]
+FORMAT = "anomap.combinations/1"
+LARGEST = 3  # scores in a combination
+SHOWN = 12
+ScoresOf = Mapping[str, Float64]  # name -> (N,)
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv (splits train, val)")
+    parser.add_argument("--images", type=int, default=40, help="normal images that receive anomalies, one a patient")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "combinations", help="reconstructions")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    return parser.parse_args(words)
+
+
+def balanced_auroc(normal: Float64, odd: Float64, weights: Float64) -> float:
+    """AUROC with a weight for each normal image."""
+    higher = (odd[:, None] > normal) + 0.5 * (odd[:, None] == normal)
+    return float((higher @ weights).mean() / weights.sum())
+
+
+def patient_weights(patients: tuple[str, ...]) -> Float64:
+    """One over the number of the patient's images, ``(N,)``."""
+    _, place, count = np.unique(patients, return_inverse=True, return_counts=True)
+    weights: Float64 = 1.0 / count[place]
+    return weights
+
+
+def ranking(normal: ScoresOf, odd: Mapping[str, ScoresOf], rows: Int64, weights: Float64) -> list[dict[str, Any]]:
+    """All combinations, the best first.
+
+    Args:
+        normal: Of all normal images.
+        odd: Kind -> of the altered images.
+        rows: Which normal images were altered.
+        weights: Of the normal images.
+    """
+    found = []
+    for names in chain.from_iterable(combinations(normal, size) for size in range(1, LARGEST + 1)):
+        usual = combined(normal, normal, names)
+        values = {kind: combined(scores, normal, names) for kind, scores in odd.items()}
+        aurocs = {kind: balanced_auroc(usual, other, weights) for kind, other in values.items()}
+        planted = [kind for kind in values if kind != UNALTERED]
+        found.append(
+            {
+                "scores": list(names),
+                "mean_auroc": float(np.mean([aurocs[kind] for kind in planted])),
+                "raised": float(np.mean([(values[kind] > usual[rows]).mean() for kind in planted])),
+                "auroc": aurocs,
+            }
+        )
+    return sorted(found, key=lambda row: -row["mean_auroc"])
+
+
+def combined(scores: ScoresOf, normal: ScoresOf, names: tuple[str, ...]) -> Float64:
+    """Largest standard score, as `anomap.calibration.combined_score`."""
+    result: Float64 = np.max([z_scores(scores[name], normal[name]) for name in names], axis=0)
+    return result
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure, rank, write."""
+    options = arguments(words)
+    torch.set_num_threads(options.threads)
+    bundle = load_bundle(options.bundle)
+    store = Store(folder=options.work, bundle_sha256=bundle.info.sha256, projection=FAST, device="cpu")
+    train, images = (load_images(options.data, bundle.spec, split, "normal") for split in ("train", "val"))
+    ruler, measured = fit_ruler(bundle, train, images, FAST, store=store)
+    rows = choose(images, options.images, per_patient=True)
+    plain, odd = subset(images, rows), {}
+    names = [name for name in SCORES if name in measured.scores]
+    for kind in kinds(bundle.spec).values():
+        altered = replace(plain, prepared=kind.apply(plain.prepared)[0])
+        print(kind.name, file=sys.stderr, flush=True)
+        scores = ruler.measure(altered).scores
+        odd[kind.name] = {name: scores[name] for name in names}
+    normal = {name: measured.scores[name] for name in names}
+    table = ranking(normal, odd, rows, patient_weights(images.patients))
+    content = {
+        "format": FORMAT,
+        "bundle": {"name": bundle.info.name, "sha256": bundle.info.sha256},
+        "machine": describe_machine("cpu", ROOT),
+        "normal": {"images": len(images.names), "patients": len(set(images.patients))},
+        "altered": len(rows),
+        "combinations": table,
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / f"combinations-{bundle.info.name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    for row in table[:SHOWN]:
+        print(f"{row['mean_auroc']:.3f}  raised {row['raised']:.2f}  {', '.join(row['scores'])}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
