@@ -106,6 +106,13 @@ class ImageSeries:
         index: Float64 = inverse @ (np.asarray(lps_mm) - self.affine[:3, 3])
         return index
 
+    def frames(self, kept: slice) -> ImageSeries:
+        """Neighbouring frames, from `kept.start` on, as a series of their own at their places; views, no copies."""
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, 0] * kept.start
+        parts: dict[str, Any] = {n: getattr(self, n)[kept] for n in ("pixels", "valid", "frame_ids", "headers")}
+        return replace(self, affine=affine, **parts)
+
     @property
     def has_physical_spacing(self) -> bool:
         """Whether the affine is in millimetres: CT always is, a radiograph when its header states a spacing."""

@@ -187,7 +187,7 @@ def _prepared(path: Path, spec: PreprocessSpec) -> list[tuple[Prepared, str]]:
     for series in read_study(path, ReadConfig(allow_gaps=True)).series:
         for k, name in enumerate(series.frame_ids):
             try:
-                images.append((prepare(_frame(series, k), spec), name))
+                images.append((prepare(series.frames(slice(k, k + 1)), spec), name))
             except AnomapError as error:
                 if error.code != "E114":  # slices above the head show no body, and are no image
                     raise
@@ -200,17 +200,3 @@ def _picture(path: Path) -> ImageSeries:
             return series_from_picture(np.asarray(picture.convert("L")), f"{path.parent.name}/{path.name}")
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise AnomapError("E102", "a picture can't be read") from error
-
-
-def _frame(series: ImageSeries, k: int) -> ImageSeries:
-    """One frame as a series of its own, at its place."""
-    shift = np.eye(4)
-    shift[0, 3] = k
-    return replace(
-        series,
-        pixels=series.pixels[k : k + 1],
-        valid=series.valid[k : k + 1],
-        frame_ids=series.frame_ids[k : k + 1],
-        headers=series.headers[k : k + 1],
-        affine=series.affine @ shift,
-    )

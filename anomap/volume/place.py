@@ -172,17 +172,7 @@ def _chosen(placed: Placed, job: VolumeJob) -> Placed:
     if not inside:
         raise AnomapError("E200", "the slices shown lie outside of the volume")
     kept = slice(min(inside), max(inside) + 1)
-    affine = series.affine.copy()
-    affine[:3, 3] += affine[:3, 0] * kept.start
-    chosen = replace(
-        series,
-        pixels=series.pixels[kept],
-        valid=series.valid[kept],
-        affine=affine,
-        frame_ids=series.frame_ids[kept],
-        headers=series.headers[kept],
-    )
-    return replace(placed, series=chosen, first=kept.start)
+    return replace(placed, series=series.frames(kept), first=kept.start)
 
 
 def _three(voxels: np.ndarray) -> tuple[int, int, int]:
