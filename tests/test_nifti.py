@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import struct
 from itertools import permutations, product
 from pathlib import Path
@@ -16,7 +17,7 @@ from anomap.cli import main
 from anomap.dicom.phantom import write_ct_phantom
 from anomap.dicom.read import ReadConfig, read_study
 from anomap.errors import AnomapError
-from anomap.nifti import read_nifti
+from anomap.nifti import HEAD_BYTES, header_of, read_nifti, read_nifti_header
 from anomap.source import read_source
 from tests.made_nifti import nifti_of
 
@@ -121,6 +122,90 @@ def test_a_damaged_file_is_told_in_one_line_without_its_path(series, tmp_path, c
     with pytest.raises(AnomapError, match="E100"):
         read_nifti(tmp_path / "DOE.nii")
     assert "DOE" not in "".join(capfd.readouterr())
+
+
+def test_what_a_file_is_its_bytes_say(series, tmp_path) -> None:
+    image = nifti_of(series)
+    nibabel.save(image, tmp_path / "a.nii")
+    nibabel.save(image, tmp_path / "b.nii.gz")
+    nibabel.save(nibabel.Nifti2Image.from_image(image), tmp_path / "c.nii")
+    plain = (tmp_path / "a.nii").read_bytes()
+    with (tmp_path / "d.nii").open("wb") as file:  # big-endian
+        swapped = nibabel.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine, image.header.as_byteswapped(">"))
+        swapped.to_stream(file)
+    (tmp_path / "e.nii").write_bytes((tmp_path / "b.nii.gz").read_bytes())
+    (tmp_path / "f.nii.gz").write_bytes(plain)
+    (tmp_path / "g.nii").write_bytes(plain[:4] + b"ni1\0" + plain[8:])  # an unused field that could be taken for a mark
+    expected = read_nifti(tmp_path / "a.nii")
+    for path in sorted(tmp_path.iterdir()):
+        assert header_of(path.read_bytes()[:HEAD_BYTES])
+        np.testing.assert_array_equal(read_nifti(path).pixels, expected.pixels, err_msg=path.name)
+
+
+def test_a_header_that_says_what_cannot_be_is_refused(series, tmp_path) -> None:
+    def saved(place: int, kind: str, *values: float | bytes) -> Path:
+        nibabel.save(nifti_of(series), tmp_path / "a.nii")
+        data = bytearray((tmp_path / "a.nii").read_bytes())
+        struct.pack_into(kind, data, place, *values)
+        (tmp_path / "a.nii").write_bytes(data)
+        (tmp_path / "a.nii.gz").write_bytes(gzip.compress(data))
+        return tmp_path / "a.nii"
+
+    for changes, code in (
+        ((42, "<3h", 4000, 400, 400), "E102"),  # 2.4 GB
+        ((42, "<3h", 32767, 32767, 9), "E117"),
+        ((42, "<3h", 44, 0, 5), "E112"),
+        ((344, "4s", b"ni1\0"), "E111"),
+        ((344, "4s", b"n+3\0"), "E102"),
+        ((108, "<f", math.nan), "E102"),  # where the voxels begin
+        ((108, "<f", math.inf), "E102"),
+        ((108, "<f", 1e9), "E102"),
+        ((123, "B", 7), "E102"),  # a unit of length that is none
+        ((252, "<2hf", 1, 0, 2.0), "E102"),  # a quaternion that is no rotation
+        ((252, "<2h", 0, -1), "E112"),
+    ):
+        path = saved(*changes)
+        for each in (path, path.with_suffix(".nii.gz")):
+            with pytest.raises(AnomapError, match=code):
+                read_nifti_header(each)
+
+
+@pytest.mark.parametrize("version", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numbers that are no numbers
+def test_a_header_of_any_bytes_is_read_or_refused(series, tmp_path, version) -> None:
+    path = tmp_path / "a.nii"
+    nibabel.save(version.from_image(nifti_of(series)), path)
+    whole, rng, seen = path.read_bytes(), np.random.default_rng(0), set()
+    for _ in range(400):
+        data = bytearray(whole)
+        for place in rng.integers(4, 540 if version is nibabel.Nifti2Image else 344, rng.integers(1, 12)):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            read_nifti(path)
+            seen.add("read")
+        except AnomapError as error:
+            seen.add(error.code)
+    assert {"read", "E102", "E112"} <= seen <= {"read", "E102", "E108", "E109", "E112", "E117"}
+
+
+def test_a_gzip_file_whose_check_sum_is_wrong_or_cut_off_is_damaged(series, tmp_path) -> None:
+    nibabel.save(nifti_of(series), tmp_path / "a.nii.gz")
+    data = (tmp_path / "a.nii.gz").read_bytes()
+    for content in (data[:-8] + bytes(4) + data[-4:], data[:-6]):
+        (tmp_path / "a.nii.gz").write_bytes(content)
+        assert read_nifti_header(tmp_path / "a.nii.gz").axial_shape == series.pixels.shape
+        with pytest.raises(AnomapError, match="E102"):
+            read_nifti(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize(("order", "flips"), WAYS[::7])
+def test_the_header_tells_the_size_of_the_axial_slices(series, tmp_path, order, flips) -> None:
+    stored = nifti_of(series).as_reoriented(np.stack([order, flips], axis=1))
+    nibabel.save(stored, tmp_path / "a.nii.gz")
+    header = read_nifti_header(tmp_path / "a.nii.gz")
+    assert header.axial_shape == series.pixels.shape
+    assert header.row_mm == pytest.approx(series.spacing_mm[1])
 
 
 def test_a_folder_of_nothing_but_nifti_is_one_study_and_what_is_lost_is_told(series, tmp_path) -> None:
