@@ -284,6 +284,45 @@ def test_a_narrow_window_has_no_sideways_scrolling(browser, output):
     tab.context.close()
 
 
+# The decision buttons of all rows that are wholly in view, and how many of them are cut off or covered.
+COVERED = """() => {
+  const view = list.getBoundingClientRect();
+  const [right, bottom] = [view.left + list.clientWidth, view.top + list.clientHeight]; // without its scroll bars
+  const decisions = [...document.querySelectorAll("#rows .row > :last-child")].filter((cell) => {
+    const box = cell.getBoundingClientRect();
+    return box.top >= view.top + byId("head").offsetHeight && box.bottom <= bottom;
+  });
+  const controls = decisions.flatMap((cell) => [...cell.querySelectorAll("button")]);
+  const hidden = controls.filter((button) => {
+    const box = button.getBoundingClientRect();
+    const inside = box.left >= Math.max(view.left, 0) && box.right <= Math.min(right, innerWidth);
+    return !inside || document.elementFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2) !== button;
+  });
+  return [controls.length, hidden.length];
+}"""
+
+
+@pytest.mark.parametrize("width", [1100, 1280, 1500])
+def test_decisions_stay_in_reach_beside_an_open_case(browser, output, width):
+    tab = visit(browser, output)
+    tab.set_viewport_size({"width": width, "height": 900})
+    row(tab, 2).click()
+    assert tab.locator("#case").is_visible()
+    for sideways in (0, 1e9):
+        tab.evaluate(f"list.scrollLeft = {sideways}")
+        controls, hidden = tab.evaluate(COVERED)
+        assert controls >= 3 * 8
+        assert hidden == 0
+    # Scrolled to the end, no other column is left below that of the decisions.
+    last, decision = row(tab, 2).locator("[role=gridcell]").nth(-2), row(tab, 2).locator("[role=gridcell]").last
+    assert last.bounding_box()["x"] + last.bounding_box()["width"] <= decision.bounding_box()["x"]
+    row(tab, 3).locator("button.drop").click()
+    assert "drop" in row(tab, 3).get_attribute("class")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.said == []
+    tab.context.close()
+
+
 def test_a_hundred_thousand_images_scroll_sort_and_filter(browser, tmp_path):
     write_made_up(tmp_path, 100_000)
     write_report(tmp_path, ReportConfig(thumbnails=20))
