@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -112,28 +113,69 @@ def test_workers_without_room_are_not_waited_for_and_what_one_says_is_told(
     assert caught.value.code == "E700"
 
 
-def test_a_driver_that_is_killed_goes_on_where_it_was(whole, tree, toy_models, tmp_path):
+@pytest.fixture
+def command(tree, toy_models, tmp_path) -> list[str]:
     key = tmp_path / "key"
     key.write_bytes(KEY)
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "anomap", "curate", str(tree), "-o", str(out), "--models", str(toy_models)]
-    command += ["--shard-size", "4", "--steps", "2", "--device", "cpu", "--patient-key", str(key)]
-    command += ["--engine", "ray", "--workers", "2", "--json"]
-    mark = secrets.token_hex(8)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ANOMAP_TEST": mark}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True) as process:
-        for line in process.stdout:
-            if b'"shard"' in line:
-                break
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
-    wait_for_end(mark)
-    kept = {path.name: path.stat().st_mtime_ns for path in (out / "shards").glob("[0-9]*.parquet")}
+    words = [sys.executable, "-m", "anomap", "curate", str(tree), "-o", str(tmp_path / "out")]
+    words += ["--models", str(toy_models), "--shard-size", "4", "--steps", "2", "--device", "cpu"]
+    return [*words, "--patient-key", str(key), "--engine", "ray", "--workers", "2", "--json"]
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ANOMAP_TEST": secrets.token_hex(8)}
+
+
+def first_shard(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a shard is told of."""
+    for line in process.stdout:
+        if b'"shard"' in line:
+            return
+
+
+def goes_on(command, environment, out: Path, whole: Path) -> None:
+    """The same command keeps the shards there are, all of them whole, and ends with the same table."""
+    wait_for_end(environment["ANOMAP_TEST"])
+    shards = out / "shards"
+    kept = {path.name: path.stat().st_mtime_ns for path in shards.glob("[0-9]*.parquet")}
     assert kept
+    for name in kept:
+        assert pq.read_table(shards / name).equals(pq.read_table(whole / "shards" / name))
     assert not (out / IMAGES_FILE).exists()
     assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 0
-    assert {path.name: path.stat().st_mtime_ns for path in (out / "shards").iterdir()}.items() >= kept.items()
+    found = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}
+    assert found.items() >= kept.items()
+    assert found.keys() == {path.name for path in (whole / "shards").iterdir()}
     assert table(out).equals(table(whole))
+
+
+def test_a_driver_that_is_killed_goes_on_where_it_was(command, environment, whole, tmp_path):
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True) as process:
+        first_shard(process)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    goes_on(command, environment, tmp_path / "out", whole)
+
+
+@pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["all, as a terminal does", "the driver alone"])
+def test_a_stop_ends_with_130_and_the_same_command_goes_on(send, command, environment, whole, tmp_path):
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background may ignore it
+    ) as process:
+        first_shard(process)
+        send(process.pid, signal.SIGINT)
+        said, errors = process.communicate(timeout=600)
+    assert process.returncode == 130
+    assert json.loads(said.splitlines()[-1])["code"] == "E403"
+    assert errors.splitlines()[-1].startswith(b"E403")
+    assert b"Traceback" not in errors
+    goes_on(command, environment, tmp_path / "out", whole)
 
 
 def wait_for_end(mark: str) -> None:
