@@ -1,6 +1,6 @@
 """What `anomap curate` finds, what triage loses, how fast it is, and whether its memory stays flat.
 
-python -m benchmarks.curation [--parts quality looks rate stages memory cost] [--data ../shared/data]
+python -m benchmarks.curation [--parts quality looks rate stages memory volumes cost] [--data ../shared/data]
 
 Parts can be run one by one; each replaces its own section of benchmarks/results/curation.json.
 
@@ -9,6 +9,7 @@ looks    normal images, turned: how many are noticed, and how many of those that
 rate     images a second in this process, and with one and two Ray workers
 stages   seconds of the processor an image, stage by stage
 memory   a tree of small drawn pictures with the toy model of the tests: peak memory after a quarter and at the end
+volumes  drawn CT volumes in NIfTI files: time and peak memory to index, read and prepare them
 cost     hours, storage and traffic of large repositories, from the sections above and stated assumptions
 """
 
@@ -42,10 +43,11 @@ from anomap.evaluation.scores import choose, take
 from anomap.training.data import concatenate, load_images
 from anomap.types import Float32, Float64
 from benchmarks.curation_speed import cost, memory, rate, stages
+from benchmarks.curation_volumes import volumes
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "curation.json"
-PARTS = ("quality", "looks", "rate", "stages", "memory", "cost")
+PARTS = ("quality", "looks", "rate", "stages", "memory", "volumes", "cost")
 CAP = 40  # images of a category
 PREVALENCE = 0.05
 DRAWS = 500
@@ -137,7 +139,7 @@ def _baselines(root: Path, out: Path, options: argparse.Namespace, wanted: list[
     (info,) = [info for info in infos if info.name == options.model]
     opponents = fit_baselines(load_images(options.data / "cxr", info.spec, "train", "normal").prepared, info.levels)
     rows = [row for n in range(read_book(out).shards) for row in shard_rows(out / INDEX_FILE, n)]
-    prepared = {row["path"]: load(row, root, infos, options.model).prepared for row in rows}
+    prepared = {row["path"]: next(load([row], root, infos, options.model)).prepared for row in rows}
     together = concatenate([part for path in wanted if (part := prepared[path]) is not None])
     return dict(baseline_scores(opponents, together))
 
@@ -245,9 +247,17 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--looks-images", type=int, default=100)
     parser.add_argument("--rate-images", type=int, default=64)
     parser.add_argument("--memory-images", type=int, default=20_000)
+    parser.add_argument("--volume-model", default="ct-64")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args(words)
-    measured = {"quality": quality, "looks": turned, "rate": rate, "stages": stages, "memory": memory}
+    measured = {
+        "quality": quality,
+        "looks": turned,
+        "rate": rate,
+        "stages": stages,
+        "memory": memory,
+        "volumes": volumes,
+    }
     for part in options.parts:
         section = measured[part](options) if part in measured else cost(_read(options.output))
         content = _read(options.output) | {"format": "anomap.curation-benchmark/1"}

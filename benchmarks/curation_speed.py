@@ -76,7 +76,7 @@ def stages(options: argparse.Namespace) -> Json:
         models = Models(infos=list_bundles(ROOT / "models"), config=config, device="cpu")
         models.bundle(options.model)
         times = [time.process_time()]
-        items = [load(row, root, models.infos, options.model) for row in shard_rows(index, 0)]
+        items = [item for row in shard_rows(index, 0) for item in load([row], root, models.infos, options.model)]
         times.append(time.process_time())
         items = first_look(items, models)
         times.append(time.process_time())

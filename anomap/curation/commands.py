@@ -178,8 +178,8 @@ def _finish(out: Path, book: Book, *, as_json: bool) -> int:
         print_line(json.dumps({"event": "result", "output": str(out), "exit_status": int(status), **result}))
     else:
         for code, count in result["errors"].items():
-            print_line(f"not scored: {count} files, {code}")
-        print_line(f"{out}/images.parquet: {scored} of {result['rows']} files scored")
+            print_line(f"not scored: {count} rows, {code}")
+        print_line(f"{out}/images.parquet: {scored} of {result['rows']} rows scored")
     for line in write_report(out) if result["rows"] <= _REPORTED else [_TOO_MANY]:
         if not as_json:
             print_line(line)

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: names and extensions are not asked. Pictures become radiographs."""
+"""What a file is, by its first bytes: names and extensions are not asked. Pictures become radiographs, NIfTI is CT."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from PIL import Image, UnidentifiedImageError
 from anomap.dicom.header import MAX_PIXELS, MAX_SIDE
 from anomap.dicom.read import read_image
 from anomap.errors import AnomapError
+from anomap.nifti import HEAD_BYTES, header_of, read_nifti
 from anomap.training.data import series_from_picture
 from anomap.types import ImageSeries
 
-HEAD_BYTES = 1024
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"II*\0": "tiff", b"MM\0*": "tiff"}
-_NIFTI = {  # size of the header in either order of bytes -> where its mark stands
-    (348).to_bytes(4, order): (344, (b"n+1\0", b"ni1\0")) for order in ("little", "big")
-} | {(540).to_bytes(4, order): (4, (b"n+2\0", b"ni2\0")) for order in ("little", "big")}  # fmt: skip
 _GREY = {"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "F"}
 
 
@@ -35,7 +32,7 @@ def format_of(head: bytes) -> str:
             return name
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "webp"
-    return "nifti" if _is_nifti(head) or _is_nifti(_unzipped(head)) else ""
+    return "nifti" if header_of(head) else ""
 
 
 def read_head(path: Path) -> bytes:
@@ -52,7 +49,7 @@ def read_head(path: Path) -> bytes:
 
 
 def read_series(path: Path, kind: str, name: str) -> ImageSeries:
-    """One file as a series of one image.
+    """One file as a series: of one image, or of all slices of a NIfTI volume.
 
     Args:
         path: The file.
@@ -63,19 +60,19 @@ def read_series(path: Path, kind: str, name: str) -> ImageSeries:
         AnomapError: Why it can't be used; E101 for files that are no image.
     """
     check_format(kind)
+    if kind == "nifti":
+        return read_nifti(path)
     return read_image(path) if kind == "dicom" else _picture(path, name)
 
 
 def check_format(kind: str) -> None:
-    """Refuse formats that can't be read.
+    """Refuse what is no image.
 
     Raises:
-        AnomapError: E101 for files that are no image, E111 for NIfTI.
+        AnomapError: E101.
     """
-    if kind == "nifti":
-        raise AnomapError("E111", "NIfTI volumes are not curated")
     if not kind:
-        raise AnomapError("E101", "the file is neither DICOM nor PNG, JPEG, TIFF or WebP")
+        raise AnomapError("E101", "the file is neither DICOM, NIfTI nor PNG, JPEG, TIFF or WebP")
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -127,18 +124,3 @@ def _grey(picture: Image.Image) -> np.ndarray:
     if picture.mode != "F" and low >= 0 and high <= 0xFFFF:
         return values / 0xFFFF * 255
     return (values - low) / ((high - low) or 1.0) * 255
-
-
-def _is_nifti(head: bytes) -> bool:
-    place, marks = _NIFTI.get(head[:4], (0, ()))
-    return head[place : place + 4] in marks
-
-
-def _unzipped(head: bytes) -> bytes:
-    """The beginning of what a gzip file holds, b"" for others."""
-    if not head.startswith(b"\x1f\x8b"):
-        return b""
-    try:
-        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, HEAD_BYTES)
-    except zlib.error:
-        return b""

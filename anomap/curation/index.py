@@ -1,7 +1,8 @@
-"""``index.parquet``: every file of the repository with its tags, and the shard that it belongs to.
+"""``index.parquet``: every image of the repository with its tags, and the shard that it belongs to.
 
-Files are read one after the other and written in blocks; what stays in memory is 16 bytes a file and the names of the
-CT series. The slices of a series share a shard, wherever they lie; everything else is cut by path order.
+A file is one image, or as many as a NIfTI volume has axial slices. Files are read one after the other and written in
+blocks; what stays in memory is 16 bytes an image and the names of CT series and volumes. The slices of a series share a
+shard, wherever they lie, as do those of a volume; everything else is cut by path order.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class IndexFacts:
     """What the index found.
 
     Attributes:
-        files: Rows.
+        files: Files, each of one row or more.
         shards: Shards, numbered from 0.
         tree_sha256: Hash of all paths, sizes and times of change.
         errors: Code -> files that can't be used, as far as headers tell.
@@ -54,30 +55,28 @@ def build_index(root: Path, path: Path, key: bytes, shard_size: int, tell: Tell,
         root: The repository; never written to.
         path: The Parquet file to make.
         key: Of the patients' labels.
-        shard_size: Images a shard; a longer CT series has a shard of its own.
+        shard_size: Images a shard; a longer CT series or volume has a shard of its own.
         tell: Told how many files have been looked at.
         leave_out: A folder that isn't indexed.
 
     Raises:
         AnomapError: E100 when there are no files, E202 when the index can't be written.
     """
-    groups, errors, digest = array("q"), Counter[str](), hashlib.sha256()
+    groups, errors, digest, files = array("q"), Counter[str](), hashlib.sha256(), 0
     with writing(), TemporaryDirectory(dir=path.parent, prefix=".anomap-index-") as folder:
         plain = Path(folder) / path.name
         with pq.ParquetWriter(plain, INDEX) as writer:
             rows = _rows(root, walk(root, leave_out), key, groups, errors, digest)
             for block in _blocks(rows):
                 writer.write_table(table_of(block, INDEX))
-                tell(len(groups))
-        if not groups:
+                files += sum(row["frame"] == 0 for row in block)
+                tell(files)
+        if not files:
             raise AnomapError("E100", "the repository holds no files", "Check the path.")
-        numbers = np.frombuffer(groups, np.int64)
-        shard, slices = assign(numbers, shard_size)
+        shard, slices = assign(np.frombuffer(groups, np.int64), shard_size)
         with appearing(path) as complete:
             _complete(plain, complete, shard, slices)
-    return IndexFacts(
-        files=len(numbers), shards=int(shard.max()) + 1, tree_sha256=digest.hexdigest(), errors=dict(errors)
-    )
+    return IndexFacts(files=files, shards=int(shard.max()) + 1, tree_sha256=digest.hexdigest(), errors=dict(errors))
 
 
 def tree_sha256(root: Path, leave_out: Path) -> tuple[str, int]:
@@ -107,14 +106,14 @@ def shard_rows(path: Path, number: int) -> list[Row]:
 
 
 def assign(groups: Int64, shard_size: int) -> tuple[Int64, Int64]:
-    """The shard of every file, and how many files are of its group.
+    """The shard of every image, and how many images are of its group.
 
     Args:
-        groups: ``(N,)`` number of each file's group, -1 for files that stand alone.
-        shard_size: Files a shard.
+        groups: ``(N,)`` number of each image's group, -1 for images that stand alone.
+        shard_size: Images a shard.
 
     Returns:
-        ``(N,)`` shards, filled in the order in which files or groups first appear; ``(N,)`` sizes of groups.
+        ``(N,)`` shards, filled in the order in which images or groups first appear; ``(N,)`` sizes of groups.
     """
     sizes = np.bincount(groups[groups >= 0], minlength=1)
     slices = np.where(groups >= 0, sizes[np.maximum(groups, 0)], 1)
@@ -141,15 +140,15 @@ def _rows(
     for found in files:
         _note(digest, found)
         described = describe(found.within(root), key)
-        groups.append(numbers.setdefault(described.group, len(numbers)) if described.group else -1)
+        group = described.group or (f"./{found.path}" if described.images > 1 else "")
+        number = numbers.setdefault(group, len(numbers)) if group else -1
         error = described.error
         if error is not None:
             errors[error.code] += 1
-        yield {
+        row = {
             **described.tags,
             "path": found.path,
             "raw_path": found.raw_path,
-            "frame": 0,
             "shard": 0,
             "format": described.kind,
             "bytes": found.size,
@@ -158,6 +157,9 @@ def _rows(
             "error": error.code if error else "",
             "message": error.message if error else "",
         }
+        for frame in range(described.images):
+            groups.append(number)
+            yield {**row, "frame": frame}
 
 
 def _note(digest: Any, found: Found) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,22 +43,41 @@ class Item:
         return Item(row={**self.row, "tier": "", "error": error.code, "message": error.message})
 
 
-def load(row: Row, root: Path, infos: Sequence[BundleInfo], model: str) -> Item:
-    """Read and prepare one file; what prevents it becomes the row's error.
+def load(rows: Sequence[Row], root: Path, infos: Sequence[BundleInfo], model: str) -> Iterator[Item]:
+    """Read one file and prepare its images one by one; what prevents it becomes an error of a row.
 
     Args:
-        row: Of the index.
+        rows: Of the index: all images of the file, in their order.
         root: The repository.
         infos: The bundles there are.
         model: A bundle's name, or "auto".
+
+    Yields:
+        An item for every image; a single one, for the first, when the file can't be read.
     """
-    item = Item(row=empty_row(IMAGES) | {name: row[name] for name in IMAGES.names if name in row})
-    path = located(root, row["path"], row["raw_path"])
+    first = rows[0]
+    path = located(root, first["path"], first["raw_path"])
+    items = [Item(row=empty_row(IMAGES) | {name: row[name] for name in IMAGES.names if name in row}) for row in rows]
     try:
-        item.row["file_sha256"] = _unchanged(path, row)
-        if row["error"]:
-            return item
-        series = read_series(path, row["format"], item.row["file_sha256"])
+        file_hash = _unchanged(path, first)
+        for item in items:
+            item.row["file_sha256"] = file_hash
+        series = None if first["error"] else read_series(path, first["format"], file_hash)
+    except Exception as error:
+        yield items[0].failed(as_error(error))
+        return
+    if series is None:
+        yield items[0]
+        return
+    for k, item in enumerate(items):
+        if first["format"] == "nifti":
+            item.row["modality"] = series.modality  # no header states it: what the voxels were taken for
+        yield _prepared(item, series.frames(slice(k, k + 1)), infos, model)
+
+
+def _prepared(item: Item, series: ImageSeries, infos: Sequence[BundleInfo], model: str) -> Item:
+    """The item of a series of one image, ready for its model."""
+    try:
         item.row["pixel_sha256"] = pixel_sha256(series)
         info, _ = choose_bundle(series, infos, model)
         item.row["model"] = info.name

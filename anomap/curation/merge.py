@@ -97,7 +97,10 @@ def _read(path: Path, number: int, columns: list[str] | None = None) -> pa.Table
 
 
 class _Counts:
-    """Sums over tables that pass by. Files and pictures that occur again are counted by 8 bytes of their hashes."""
+    """Sums over tables that pass by. Files and pictures that occur again are counted by 8 bytes of their hashes.
+
+    A file counts once, however many images it holds: with the first.
+    """
 
     def __init__(self) -> None:
         self.tiers: Counter[str] = Counter()
@@ -108,8 +111,9 @@ class _Counts:
     def add(self, table: pa.Table) -> None:
         for name, counter in (("tier", self.tiers), ("error", self.errors), ("looks", self.looks)):
             counter.update(table[name].to_pylist())
-        for name, seen in (("file_sha256", self.files), ("pixel_sha256", self.pictures)):
-            seen.extend(int(text[:16], 16) for text in table[name].to_pylist() if text)
+        files = table.filter(pc.equal(table["frame"], 0))["file_sha256"]
+        for hashes, seen in ((files, self.files), (table["pixel_sha256"], self.pictures)):
+            seen.extend(int(text[:16], 16) for text in hashes.to_pylist() if text)
 
     def as_json(self) -> Json:
         rows = sum(self.tiers.values())

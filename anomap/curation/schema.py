@@ -35,7 +35,7 @@ TAGS = (
     pa.field("pixel_spacing_mm", pa.float32()),
 )
 _FILE = (pa.field("path", pa.string()), pa.field("frame", pa.int32()), pa.field("shard", pa.int32()))
-_SLICES = pa.field("slices", pa.int32())  # images of the same CT series in the repository; 1 for all others
+_SLICES = pa.field("slices", pa.int32())  # images of the same CT series or volume in the repository; 1 for all others
 _ERROR = (pa.field("error", pa.string()), pa.field("message", pa.string()))
 
 INDEX = pa.schema(

@@ -1,7 +1,7 @@
 """What a curation was told, and its book: ``curate.json``, by which a later call knows whether it may go on.
 
     OUT/curate.json        settings, models, what the index found, counts of the result
-        index.parquet      one row a file
+        index.parquet      one row an image
         cheap/NNNNN.parquet    first look at a shard, with --triage only
         shards/NNNNN.parquet   results of a shard
         images.parquet     all results in path order; there when everything is done

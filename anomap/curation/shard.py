@@ -7,8 +7,10 @@ the projection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -116,22 +118,16 @@ def load_shard(task: Round, number: int, infos: Sequence[BundleInfo], stop: Stop
         task: The round.
         number: Of the shard.
         infos: The bundles there are.
-        stop: Asked before each file; the items are then incomplete and of no use.
+        stop: Asked after each image; the items are then incomplete and of no use.
 
     Raises:
         AnomapError: E703 when the index, or the first look that this round builds on, can't be read.
     """
-    looked = {} if task.threshold is None else _first_look_of(task, number)
     items: list[Item] = []
-    for row in shard_rows(task.out / INDEX_FILE, number):
+    for item in _items(task, number, infos):
         if stop():
             break
-        before = looked.get((row["path"], row["frame"]))
-        if before is not None and not _above(before, task.threshold):
-            items.append(Item(row=before))
-            continue
-        item = load(row, task.root, infos, task.config.model)
-        items.append(item if before is None or item.prepared is None else Item(row=before, prepared=item.prepared))
+        items.append(item)
     return items
 
 
@@ -152,6 +148,23 @@ def measure_shard(task: Round, number: int, items: Sequence[Item], models: Model
         with appearing(path, durable=True) as temporary:
             pq.write_table(table_of(rows, IMAGES), temporary)
     return ShardDone(number=number, images=len(rows), errors=sum(bool(row["error"]) for row in rows))
+
+
+def _items(task: Round, number: int, infos: Sequence[BundleInfo]) -> Iterator[Item]:
+    """The items of a shard. A file is read once, and only if one of its images is still to be projected."""
+    looked = {} if task.threshold is None else _first_look_of(task, number)
+    for path, of_file in groupby(shard_rows(task.out / INDEX_FILE, number), itemgetter("path")):
+        rows = list(of_file)
+        before = [row for row in (looked.get((path, row["frame"])) for row in rows) if row is not None]
+        if before and not any(_above(row, task.threshold) for row in before):
+            yield from (Item(row=row) for row in before)
+            continue
+        for item in load(rows, task.root, infos, task.config.model):
+            seen = looked.get((path, item.row["frame"]))
+            if seen is None or item.prepared is None:
+                yield item
+            else:
+                yield Item(row=seen, prepared=item.prepared if _above(seen, task.threshold) else None)
 
 
 def _above(row: Row, threshold: float | None) -> bool:

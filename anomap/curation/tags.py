@@ -15,6 +15,7 @@ from anomap.curation.formats import format_of as kind_of
 from anomap.curation.schema import TAGS, Row
 from anomap.dicom.header import check_eligible, numbers, read_header
 from anomap.errors import AnomapError
+from anomap.nifti import read_nifti_header
 from anomap.report import hashed
 
 _CODE = re.compile(r"[A-Z0-9 _]{1,16}")  # a Code String (PS3.5 6.2); other values are not kept
@@ -29,14 +30,16 @@ class Described:
     Attributes:
         kind: Format, "" for what is no image.
         tags: The columns `anomap.curation.schema.TAGS`.
-        group: What must stay in one shard: the CT series; "" for everything else.
+        group: Of the files that must stay in one shard: their CT series; "" for everything else.
         error: Why the file can't be used, None when it seems to be usable.
+        images: In the file: the axial slices of a NIfTI volume, else 1.
     """
 
     kind: str
     tags: Row
-    group: str
-    error: AnomapError | None
+    group: str = ""
+    error: AnomapError | None = None
+    images: int = 1
 
 
 def describe(path: Path, key: bytes) -> Described:
@@ -50,15 +53,19 @@ def describe(path: Path, key: bytes) -> Described:
     try:
         kind = kind_of(read_head(path))
         check_format(kind)
+        if kind == "nifti":
+            volume = read_nifti_header(path)
+            slices, rows, columns = volume.axial_shape
+            return Described(kind=kind, tags=tags | _size(rows, columns, volume.row_mm), images=slices)
         if kind != "dicom":
-            return Described(kind=kind, tags=tags | _size(*picture_size(path)), group="", error=None)
+            return Described(kind=kind, tags=tags | _size(*picture_size(path)))
         header, _ = read_header(path)
         tags = _tags(header, key)
         check_eligible(header)
         group = tags["series"] if header.Modality == "CT" else ""
     except AnomapError as error:
-        return Described(kind=kind, tags=tags, group="", error=error)
-    return Described(kind=kind, tags=tags, group=group, error=None)
+        return Described(kind=kind, tags=tags, error=error)
+    return Described(kind=kind, tags=tags, group=group)
 
 
 def patient_label(identifier: str, key: bytes) -> str:
@@ -66,8 +73,8 @@ def patient_label(identifier: str, key: bytes) -> str:
     return hmac.new(key, identifier.encode(), hashlib.sha256).hexdigest()[:16] if identifier else ""
 
 
-def _size(rows: Any, columns: Any) -> Row:
-    return {"rows": rows, "columns": columns, "pixel_spacing_mm": None}
+def _size(rows: int | None, columns: int | None, spacing_mm: float | None = None) -> Row:
+    return {"rows": rows, "columns": columns, "pixel_spacing_mm": spacing_mm}
 
 
 def _tags(header: Any, key: bytes) -> Row:

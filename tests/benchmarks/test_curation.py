@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import curation_volumes
 from benchmarks.curation import PREVALENCE, draws, hits, main, mixed_tree, precisions, triage
 from benchmarks.curation_speed import cost
 
@@ -68,3 +69,13 @@ def test_the_cost_model_writes_what_follows_from_its_assumptions(tmp_path):
     assert large["core_hours_64px_without_gpu"] == round(1e6 / 3600)
     assert main(["--parts", "cost", "--output", str(tmp_path / "result.json")]) == 0
     assert json.loads((tmp_path / "result.json").read_text())["cost"]["machine"]["device"] == "cpu"
+
+
+def test_volumes_are_measured_in_processes_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(curation_volumes, "SLICES", (1, 3))
+    output = tmp_path / "result.json"
+    main(["--parts", "volumes", "--output", str(output)])
+    found = json.loads(output.read_text())["volumes"]["slices"]
+    assert list(found) == ["1", "3"]
+    assert all(run["peak_rss_mib"] >= run["peak_rss_mib_before"] > 0 for run in found.values())
+    assert found["3"]["file_mib"] > 2 * found["1"]["file_mib"]

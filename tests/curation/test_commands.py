@@ -45,7 +45,7 @@ def test_one_command_makes_the_table_and_says_what_it_left_out(whole, tree, toy_
     assert table(out).equals(table(whole))
     assert main(words) == 0
     said = capsys.readouterr()
-    assert "not scored: 2 files, E101" in said.out
+    assert "not scored: 2 rows, E101" in said.out
     assert str(tree) not in (out / "curate.json").read_text()
 
 

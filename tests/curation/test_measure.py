@@ -21,7 +21,7 @@ from tests.curation.conftest import CONFIG
 def items(whole, tree, toy_models):
     rows = [row for number in range(20) for row in shard_rows(whole / INDEX_FILE, number)]
     radiographs = [row for row in rows if row["path"].startswith("xr/")]
-    return [load(row, tree, list_bundles(toy_models), "auto") for row in radiographs]
+    return [item for row in radiographs for item in load([row], tree, list_bundles(toy_models), "auto")]
 
 
 def models(toy_models):

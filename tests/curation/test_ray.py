@@ -113,6 +113,12 @@ def test_workers_without_room_are_not_waited_for_and_what_one_says_is_told(
     assert caught.value.code == "E700"
 
 
+def test_volumes_give_the_table_that_they_give_in_this_process(cluster, curated_volumes, volumes, toy_models, tmp_path):
+    engine = ray_engine(RayOptions(workers=2))
+    curate(volumes, tmp_path / "out", toy_models, CONFIG, lambda _: None, patient_key=KEY, engine=engine)
+    assert table(tmp_path / "out").equals(table(curated_volumes))
+
+
 @pytest.fixture
 def command(tree, toy_models, tmp_path) -> list[str]:
     key = tmp_path / "key"
