@@ -51,6 +51,7 @@ class State:
         path_mean: Running mean of the path lengths.
         r1: Last R1 penalty.
         seconds: Time spent in all calls.
+        head_start: Real images shown to the model that the run began with; not saved, its `Start` brings it.
         rows: The curves so far.
     """
 
@@ -68,6 +69,7 @@ class State:
     path_mean: float = 0.0
     r1: float = 0.0
     seconds: float = 0.0
+    head_start: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
 
 

@@ -51,11 +51,12 @@ class Start:
     encoder: Encoder | None
 
     def enter(self, state: State) -> None:
-        """Put networks and probability into a fresh state; the optimisers begin anew."""
+        """Put networks, probability and count of images into a fresh state; the optimisers begin anew."""
         state.generator.load_state_dict(self.generator.state_dict())
         state.average.load_state_dict(self.generator.state_dict())
         state.discriminator.load_state_dict(self.discriminator.state_dict())
         state.augment_p = self.augment_p
+        state.head_start = round(self.kimg * 1000)
 
 
 def start_from(folder: Path, wanted: NetworkConfig, spec: PreprocessSpec) -> Start:

@@ -142,8 +142,12 @@ def r1_step(state: State, batch: Batch, config: TrainConfig, group: Group) -> Te
 
 @torch.no_grad()
 def update_average(state: State, config: TrainConfig) -> None:
-    """Move the averaged generator towards the present one; buffers are copied."""
-    half_life = min(config.ema_kimg * 1000, max(state.images * config.ema_rampup, 1.0))
+    """Move the averaged generator towards the present one; buffers are copied.
+
+    The average is short at first, to forget the noise it began with; one that began with a model has none to forget.
+    """
+    seen = state.head_start + state.images
+    half_life = min(config.ema_kimg * 1000, max(seen * config.ema_rampup, 1.0))
     keep = 0.5 ** (config.batch / half_life)
     for kept, new in zip(state.average.parameters(), state.generator.parameters(), strict=True):
         kept.lerp_(new, 1 - keep)

@@ -15,6 +15,7 @@ from anomap.networks.stylegan2 import Discriminator, Generator
 from anomap.training.checkpoint import new_state
 from anomap.training.config import TrainConfig
 from anomap.training.grow import double_discriminator, double_encoder, double_generator, start_from
+from anomap.training.steps import update_average
 from anomap.training.train import train
 from anomap.types import PreprocessSpec
 from tests.toy import TOY, write_toy_bundle
@@ -82,12 +83,18 @@ def test_what_was_added_learns(toy: BundleInfo, tmp_path: Path) -> None:
 def test_the_same_side_begins_with_the_bundles_own_networks(toy: BundleInfo) -> None:
     start, bundle = start_from(toy.folder, TOY, SPEC), load_bundle(toy.folder)
     state = new_state(TrainConfig(network=TOY))
-    replace(start, augment_p=0.3).enter(state)
+    replace(start, augment_p=0.3, kimg=100.0).enter(state)
     for ours, theirs in ((state.generator, bundle.generator), (state.average, bundle.generator)):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
     assert torch.equal(state.discriminator.b4.out.weight, bundle.discriminator.b4.out.weight)
     assert all(p.requires_grad for p in state.generator.parameters())
     assert state.augment_p == 0.3
+    config, before = TrainConfig(network=TOY, ema_kimg=5.0, batch=50), state.average.mapping.fc0.bias.clone()
+    with torch.no_grad():
+        state.generator.mapping.fc0.bias.add_(1.0)
+    update_average(state, config)
+    moved = float((state.average.mapping.fc0.bias - before).mean())
+    assert moved == pytest.approx(1 - 0.5 ** (50 / 5000))  # no short average: there is no noise to forget
 
 
 def test_a_run_that_was_started_so_resumes_and_keeps_to_its_start(
