@@ -3,7 +3,7 @@
     models/<name>/configs/metadata.json   what it is; the key "anomap" holds what this program needs
                   configs/cohort.json     scores of normal images, the reference of p-values
                   configs/inference.json  for MONAI tools only; never read here (MONAI evaluates "$" expressions)
-                  models/*.safetensors    generator, encoder, statistics of W; discriminator
+                  models/*.safetensors    generator, encoder, statistics of W and of features; discriminator
                   docs/README.md          model card
 
 Listing and verifying need no torch; only `load_bundle` imports it.
@@ -26,7 +26,7 @@ from anomap.types import Cohort, PreprocessSpec
 if TYPE_CHECKING:
     from anomap.networks.encoder import Encoder
     from anomap.networks.stylegan2 import Discriminator, Generator
-    from anomap.projection import WStatistics
+    from anomap.projection import FeatureStatistics, WStatistics
 
 FORMAT = "anomap.bundle/1"
 METADATA = "configs/metadata.json"
@@ -79,6 +79,7 @@ class Bundle:
     discriminator: Discriminator | None
     encoder: Encoder | None
     w_statistics: WStatistics
+    feature_statistics: FeatureStatistics | None
     cohort: Cohort | None
     device: str
 
@@ -200,7 +201,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
 
     from anomap.networks.encoder import Encoder
     from anomap.networks.stylegan2 import Discriminator, Generator, NetworkConfig
-    from anomap.projection import WStatistics
+    from anomap.projection import FeatureStatistics, WStatistics
 
     info = read_info(folder)
     verify(info)
@@ -220,6 +221,8 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         discriminator = None
         if DISCRIMINATOR in info.files:
             discriminator = ready(Discriminator(config), load_file(folder / DISCRIMINATOR, device=device))
+        known = part("features.")  # bundles of earlier versions and imported ones have none
+        features = FeatureStatistics(mean=known["mean"], whiten=known["whiten"]) if known else None
         statistics = WStatistics(mean=weights["w.mean"], spread=float(weights["w.spread"]), whiten=weights["w.whiten"])
     except (KeyError, RuntimeError) as error:
         raise AnomapError("E302", f"weights of bundle {info.name!r} do not fit its network") from error
@@ -229,6 +232,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         discriminator=discriminator,
         encoder=encoder,
         w_statistics=statistics,
+        feature_statistics=features,
         cohort=read_cohort(info),
         device=device,
     )
@@ -244,6 +248,7 @@ def write_bundle(
     encoder: Encoder | None,
     discriminator: Discriminator | None,
     w_statistics: WStatistics,
+    feature_statistics: FeatureStatistics | None = None,
 ) -> BundleInfo:
     """Write weights and metadata; the cohort is measured afterwards (`write_cohort`).
 
@@ -256,9 +261,10 @@ def write_bundle(
         encoder: Optional.
         discriminator: Optional.
         w_statistics: From `anomap.projection.measure_w`.
+        feature_statistics: From `anomap.projection.measure_features`; without them there is no feature distance.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     (folder / "configs").mkdir(parents=True, exist_ok=True)
     (folder / "models").mkdir(exist_ok=True)
@@ -270,11 +276,14 @@ def write_bundle(
         "w.spread": torch.tensor(w_statistics.spread),
         "w.whiten": w_statistics.whiten,
     }
-    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
+    if feature_statistics is not None:
+        tensors |= {"features.mean": feature_statistics.mean, "features.whiten": feature_statistics.whiten}
+    # Not `save_file`, which lets nobody but the owner read: a container may run as any user.
+    (folder / WEIGHTS).write_bytes(save({name: value.cpu().contiguous() for name, value in tensors.items()}))
     files = [WEIGHTS]
     if discriminator is not None:
         state = {name: value.cpu().contiguous() for name, value in discriminator.state_dict().items()}
-        save_file(state, folder / DISCRIMINATOR)
+        (folder / DISCRIMINATOR).write_bytes(save(state))
         files.append(DISCRIMINATOR)
     full = {
         "format": FORMAT,

@@ -41,8 +41,8 @@ def score_key(name: str, unit: str) -> str:
         unit: `ScoreMap.unit`, "HU" or "grey level".
     """
     grey = "hu" if unit == "HU" else "grey"
-    family = name.split("_")[0]
-    suffix = {"mse": f"{grey}2", "wd": grey, "w": "sd", "combined": "z"}.get(family, "1")
+    family = "distance" if name.endswith("_distance") else name.split("_")[0]
+    suffix = {"mse": f"{grey}2", "wd": grey, "distance": "sd", "combined": "z"}.get(family, "1")
     return f"score_{name}_{suffix}"
 
 

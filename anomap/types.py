@@ -220,7 +220,8 @@ class Reconstruction:
         w: ``(N, D)`` float32 latent vectors.
         loss: ``(N,)`` float64 final projection loss.
         prior_distance: ``(N,)`` float64 distance of w from the training cloud (Mahalanobis, per sqrt(D)).
-        feature_distance: ``(N,)`` float64 distance in the discriminator's features; NaN where the model has none.
+        feature_residual: ``(N,)`` float64 distance of both in the discriminator's features; NaN without one.
+        feature_distance: ``(N,)`` float64 distance of the image from the training images in these; NaN where unknown.
         steps: Optimisation steps taken.
         converged: ``(N,)`` bool, False where the loss was still falling fast or is not finite.
         seeds: ``(N,)`` int64, each derived from the image's own frame id.
@@ -230,6 +231,7 @@ class Reconstruction:
     w: Float32
     loss: Float64
     prior_distance: Float64
+    feature_residual: Float64
     feature_distance: Float64
     steps: int
     converged: Bool
@@ -242,7 +244,8 @@ class Reconstruction:
         for name in ("loss", "prior_distance"):
             _check(f"Reconstruction.{name}", getattr(self, name), np.float64, (n,))
             _check_finite(f"Reconstruction.{name}", getattr(self, name))
-        _check("Reconstruction.feature_distance", self.feature_distance, np.float64, (n,))
+        for name in ("feature_residual", "feature_distance"):
+            _check(f"Reconstruction.{name}", getattr(self, name), np.float64, (n,))
         _check("Reconstruction.converged", self.converged, np.bool_, (n,))
         _check("Reconstruction.seeds", self.seeds, np.int64, (n,))
         _check_finite("Reconstruction.images", self.images)

@@ -114,7 +114,8 @@ def _fit(prepared: Prepared, clean: np.ndarray, frames: int) -> Reconstruction:
         w=np.zeros((frames, 8), np.float32),
         loss=np.linspace(0.1, 0.3, frames),
         prior_distance=np.linspace(0.8, 1.4, frames),
-        feature_distance=np.linspace(0.2, 0.5, frames),
+        feature_residual=np.linspace(0.2, 0.5, frames),
+        feature_distance=np.linspace(1.0, 1.3, frames),
         steps=30,
         converged=np.array([k != 0 for k in range(frames)]),
         seeds=np.arange(frames) + 2**60,
@@ -133,6 +134,7 @@ def _scores(pixels: np.ndarray, clean: np.ndarray, prepared: Prepared, ct: bool)
         "wd_patch": top,
         "w_distance": prepared.gain * 0 + np.linspace(0.8, 1.4, frames),
         "feature_residual": np.linspace(0.2, 0.5, frames),
+        "feature_distance": np.linspace(1.0, 1.3, frames),
         "combined": top / top.max() * 3,
     }
     labels = np.stack([ndimage.label(frame > 50)[0] for frame in np.nan_to_num(wd)]).astype(np.uint16)

@@ -17,6 +17,7 @@ from anomap.bundle import (
     read_cohort,
     read_info,
     verify,
+    write_bundle,
     write_cohort,
 )
 from anomap.errors import AnomapError
@@ -43,6 +44,25 @@ def test_a_written_bundle_loads_with_the_same_picture(toy_models: Path) -> None:
     assert first.cohort is not None
     assert first.cohort.bundle_sha256 == first.info.sha256
     assert not any(p.requires_grad for p in first.generator.parameters())
+
+
+def test_everybody_may_read_weights_who_may_read_metadata(toy_models: Path) -> None:
+    modes = {path.stat().st_mode & 0o777 for path in (toy_models / "toy-ct").rglob("*") if path.is_file()}
+    assert len(modes) == 1
+
+
+def test_a_bundle_without_feature_statistics_loads(folder: Path, toy_models: Path) -> None:
+    bundle = load_bundle(toy_models / "toy-ct")
+    assert bundle.feature_statistics is not None
+    assert bundle.discriminator is not None
+    section = json.loads((folder / METADATA).read_text())["anomap"]
+    kept = {name: section[name] for name in ("modalities", "body_part", "population", "window", "levels", "training")}
+    write_bundle(
+        folder, metadata={"name": "toy-ct", "version": "0.0.2"}, section=kept, spec=bundle.spec,
+        generator=bundle.generator, encoder=bundle.encoder, discriminator=bundle.discriminator,
+        w_statistics=bundle.w_statistics,
+    )  # fmt: skip
+    assert load_bundle(folder).feature_statistics is None
 
 
 def test_listing_names_every_bundle(toy_models: Path) -> None:

@@ -106,6 +106,7 @@ def test_every_score_is_there_under_a_key_with_its_unit():
         ("mse_patch", "grey level", "score_mse_patch_grey2"),
         ("w_distance", "HU", "score_w_distance_sd"),
         ("feature_residual", "HU", "score_feature_residual_1"),
+        ("feature_distance", "HU", "score_feature_distance_sd"),
         ("combined", "grey level", "score_combined_z"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from anomap.bundle import BundleInfo, write_bundle, write_cohort
 from anomap.networks.encoder import Encoder
 from anomap.networks.stylegan2 import Discriminator, Generator, NetworkConfig
-from anomap.projection import measure_w
+from anomap.projection import measure_features, measure_w
 from anomap.scoring import SCORES
 from anomap.types import Cohort, PreprocessSpec
 
@@ -21,6 +21,8 @@ def write_toy_bundle(folder: Path, spec: PreprocessSpec, modalities: tuple[str, 
     """A bundle with random weights and a made-up cohort: right in form, meaningless in content."""
     torch.manual_seed(0)
     generator = Generator(TOY).eval().requires_grad_(False)
+    encoder, discriminator = Encoder(TOY), Discriminator(TOY)
+    pictures = generator(torch.randn(40, TOY.z_dim), noise="const").clamp(-1, 1).numpy()
     info = write_bundle(
         folder,
         metadata={"name": folder.name, "version": "0.0.1", "description": "toy"},
@@ -34,9 +36,10 @@ def write_toy_bundle(folder: Path, spec: PreprocessSpec, modalities: tuple[str, 
         },
         spec=spec,
         generator=generator,
-        encoder=Encoder(TOY),
-        discriminator=Discriminator(TOY),
+        encoder=encoder,
+        discriminator=discriminator,
         w_statistics=measure_w(generator, samples=500),
+        feature_statistics=measure_features(pictures, discriminator),
     )
     rng = np.random.default_rng(0)
     cohort = Cohort(

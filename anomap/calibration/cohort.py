@@ -13,12 +13,9 @@ from anomap.types import Cohort, Float64, Int64
 
 FORMAT = "anomap.cohort/1"
 COMBINED = "combined"  # the name of `combined_score` beside those of anomap.scoring.SCORES
-# What a new model combines, by `PreprocessSpec.kind`: what found most planted anomalies on validation images
-# (benchmarks/combinations.py). The vector says much of radiographs, and of the few patients of a CT model too little.
-COMBINES: Mapping[str, tuple[str, ...]] = {
-    "radiograph": ("wd_patch", "w_distance", "feature_residual"),
-    "ct": ("wd_patch", "wd_body", "feature_residual"),
-}
+# What a new model combines: of all sets of up to three scores the one that found most planted anomalies, in the mean
+# of both models, on validation images (benchmarks/combinations.py; docs/adr/0018).
+COMBINES = ("wd_patch", "feature_residual", "feature_distance")
 
 
 def combined_score(per_image: Mapping[str, Float64], cohort: Cohort) -> Float64:

@@ -26,6 +26,7 @@ Q3_ABS_RESIDUAL = Code("ANM-Q3", SCHEME, "Absolute residual")
 Q4_W_DISTANCE = Code("ANM-Q4", SCHEME, "Latent vector distance")
 Q5_COMBINED = Code("ANM-Q5", SCHEME, "Combined score")
 Q6_FEATURES = Code("ANM-Q6", SCHEME, "Feature residual")
+Q7_FEATURE_DISTANCE = Code("ANM-Q7", SCHEME, "Feature distance")
 # ... how, and what was found
 M1_METHOD = Code("ANM-M1", SCHEME, "Latent projection onto a generator")
 R1_REGION = Code("ANM-R1", SCHEME, "Region of elevated residual")
@@ -45,6 +46,8 @@ DEFINITIONS: dict[Code, str] = {
     "model's cohort names for it.",
     Q6_FEATURES: "Distance between an image and its reconstruction in the features of the generative model's "
     "discriminator.",
+    Q7_FEATURE_DISTANCE: "Distance of an image from the training images in the features of the generative model's "
+    "discriminator, in standard deviations. Needs no reconstruction.",
     M1_METHOD: "An image is compared with the most similar image that a generative model of reference images can "
     "make (projection into its latent space).",
     R1_REGION: "Connected region where ANM-Q2 of the surrounding window exceeds a threshold. Not a disease, not a "
@@ -122,6 +125,7 @@ SCORE_CONCEPTS: dict[str, Code] = {
     "wd_patch": Q2_WD,
     "w_distance": Q4_W_DISTANCE,
     "feature_residual": Q6_FEATURES,
+    "feature_distance": Q7_FEATURE_DISTANCE,
     "combined": Q5_COMBINED,
 }
 

@@ -36,9 +36,7 @@ def measure_cohort(
         AnomapError: As `anomap.evaluation.scores.score_images`; E302 when there are no images.
     """
     scores = score_images(bundle, image_set.prepared, config)
-    return cohort_of(
-        scores, image_set, bundle.info.sha256, describe(image_set, config, measured), COMBINES[bundle.spec.kind]
-    )
+    return cohort_of(scores, image_set, bundle.info.sha256, describe(image_set, config, measured), COMBINES)
 
 
 def cohort_of(

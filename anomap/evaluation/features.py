@@ -11,16 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.spatial.distance import cdist
 
 from anomap.bundle import Bundle
 from anomap.errors import AnomapError
+from anomap.projection.features import pooled_features
 from anomap.types import Float64, Prepared
 
 FEATURE_KNN = "feature_knn"
 NEIGHBOURS = 5
-_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,7 @@ def fit_features(bundle: Bundle, train: Prepared) -> FeatureBank | None:
         return None
     if not len(train.images):
         raise AnomapError("E200", "the feature baseline needs training images")
-    features = pooled_features(bundle, train)
+    features = _features(bundle, train)
     mean, spread = features.mean(axis=0), features.std(axis=0)
     spread[spread == 0] = 1.0
     return FeatureBank(mean=mean, spread=spread, bank=(features - mean) / spread)
@@ -55,20 +54,13 @@ def fit_features(bundle: Bundle, train: Prepared) -> FeatureBank | None:
 
 def feature_knn(bundle: Bundle, fitted: FeatureBank, prepared: Prepared, neighbours: int = NEIGHBOURS) -> Float64:
     """Mean distance to the nearest training images in standardised features, ``(N,)``; higher is odder."""
-    gaps = cdist((pooled_features(bundle, prepared) - fitted.mean) / fitted.spread, fitted.bank)
+    gaps = cdist((_features(bundle, prepared) - fitted.mean) / fitted.spread, fitted.bank)
     count = min(neighbours, len(fitted.bank))
     nearest: Float64 = np.partition(gaps, count - 1, axis=1)[:, :count].mean(axis=1)
     return nearest
 
 
-@torch.no_grad()
-def pooled_features(bundle: Bundle, prepared: Prepared) -> Float64:
-    """``(N, F)`` outputs of all blocks of the discriminator, averaged over positions."""
+def _features(bundle: Bundle, prepared: Prepared) -> Float64:
     network = bundle.discriminator
     assert network is not None  # noqa: S101 (callers hold a fitted bank)
-    rows = []
-    for start in range(0, len(prepared.images), _AT_ONCE):
-        images = torch.from_numpy(prepared.images[start : start + _AT_ONCE]).to(bundle.device)
-        maps = network.features(images)
-        rows.append(torch.cat([values.mean(dim=(2, 3)) for values in maps], dim=1).double().cpu().numpy())
-    return np.concatenate(rows)
+    return pooled_features(prepared.images, network, bundle.device)

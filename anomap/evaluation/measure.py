@@ -157,7 +157,7 @@ def fit_ruler(
         AnomapError: As the stages do; E200 when a set is empty.
     """
     found = score_images(bundle, normal.prepared, projection, progress, store)
-    combines = COMBINES[bundle.spec.kind] if bundle.cohort is None else bundle.cohort.combines
+    combines = COMBINES if bundle.cohort is None else bundle.cohort.combines
     ruler = Ruler(
         bundle=bundle,
         projection=projection,

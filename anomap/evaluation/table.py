@@ -17,7 +17,17 @@ from anomap.evaluation.paper import DRAWS
 from anomap.evaluation.pixel import FPR_LIMIT
 from anomap.evaluation.run import CategoryResult, Evaluation, Separation, SyntheticResult
 
-OWN = ("wd_patch", "mse_patch", "wd_full", "mse_full", "wd_body", "w_distance", "feature_residual", COMBINED)
+OWN = (
+    "wd_patch",
+    "mse_patch",
+    "wd_full",
+    "mse_full",
+    "wd_body",
+    "w_distance",
+    "feature_residual",
+    "feature_distance",
+    COMBINED,
+)
 FORMAT = "anomap.evaluation/1"
 _SAME = "*"
 _ONE_MARK = 1.0  # false marks an image, of the FROC column

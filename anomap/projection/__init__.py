@@ -17,7 +17,7 @@ from anomap.networks.fast import FastSynthesis
 from anomap.networks.stylegan2 import Generator
 from anomap.projection.cloud import WStatistics, measure_w
 from anomap.projection.engine import Fit, Images, Render, Search, fit
-from anomap.projection.features import feature_distance
+from anomap.projection.features import FeatureStatistics, feature_distance, feature_residual, measure_features
 from anomap.projection.losses import Features, discriminator_features, pyramid_features, vgg_features
 from anomap.projection.memory import batch_size
 from anomap.projection.model import Model
@@ -25,7 +25,16 @@ from anomap.projection.schedule import ProjectionConfig, seed_of
 from anomap.projection.start import first_w
 from anomap.types import Prepared, Reconstruction
 
-__all__ = ["Model", "Progress", "WStatistics", "measure_w", "project", "renderer"]
+__all__ = [
+    "FeatureStatistics",
+    "Model",
+    "Progress",
+    "WStatistics",
+    "measure_features",
+    "measure_w",
+    "project",
+    "renderer",
+]
 
 Progress = Callable[[int, int], None]
 _CONVERGED = 0.1  # still falling by a tenth in the last tenth of the steps is not converged
@@ -85,7 +94,8 @@ def _collect(
         w=np.stack([one.w.numpy() for one in fits]) if fits else np.zeros((0, 1), np.float32),
         loss=column("loss"),
         prior_distance=column("prior"),
-        feature_distance=feature_distance(prepared.images, images, prepared.valid, model.discriminator, device),
+        feature_residual=feature_residual(prepared.images, images, prepared.valid, model.discriminator, device),
+        feature_distance=feature_distance(prepared.images, model.discriminator, model.feature_statistics, device),
         steps=config.steps,
         converged=column("late_gain") < _CONVERGED,
         seeds=np.array(seeds, np.int64),

@@ -7,6 +7,7 @@ from typing import Protocol
 from anomap.networks.encoder import Encoder
 from anomap.networks.stylegan2 import Discriminator, Generator
 from anomap.projection.cloud import WStatistics
+from anomap.projection.features import FeatureStatistics
 
 
 class Model(Protocol):
@@ -18,7 +19,7 @@ class Model(Protocol):
 
     @property
     def discriminator(self) -> Discriminator | None:
-        """For loss "discriminator" and the feature residual."""
+        """For loss "discriminator", the feature residual and the feature distance."""
 
     @property
     def encoder(self) -> Encoder | None:
@@ -27,3 +28,7 @@ class Model(Protocol):
     @property
     def w_statistics(self) -> WStatistics:
         """The training cloud."""
+
+    @property
+    def feature_statistics(self) -> FeatureStatistics | None:
+        """Of the training images, for the feature distance."""

@@ -2,9 +2,10 @@
 
 An image and its reconstruction are compared at `ScoreConfig.levels` grey levels, by mean squared error and by
 Wasserstein distance, over the whole image, over the body, and in the worst window of all (Woodland et al. 2025,
-doi 10.3390/bioengineering12101106); beside them stand how unusual the reconstruction's own latent vector is, and how
-far the two are apart for the model's discriminator. Higher is odder for all. The numbers alone mean nothing:
-`anomap.calibration` compares them with those of images as they should be.
+doi 10.3390/bioengineering12101106); beside them stand how unusual the reconstruction's own latent vector is, how far
+the two are apart for the model's discriminator, and how far the image is from the training images for it. Higher is
+odder for all. The numbers alone mean nothing: `anomap.calibration` compares them with those of images as they should
+be.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ SCORES: dict[str, Score] = {
         ("wd_patch", "{unit}", "Wasserstein distance of the grey levels of the worst window"),
         ("w_distance", "sd", "Distance of the reconstruction's latent vector from those of the training images"),
         ("feature_residual", "1", "Distance of image and reconstruction in the features of the model's discriminator"),
+        ("feature_distance", "sd", "Distance of the image from the training images in these features, no projection"),
     )
 }
 
@@ -106,7 +108,7 @@ def score(
         config: How to compare.
 
     Returns:
-        Scores with the names of `SCORES` ("feature_residual" only where the model has a discriminator), and the maps of
+        Scores with the names of `SCORES` (those of features only where the model has them), and the maps of
         `config.maps`.
 
     Raises:
@@ -118,9 +120,10 @@ def score(
     maps = {name: np.full(source_shape, np.nan, np.float32) for name in config.maps}
     per_image = {name: np.empty(len(prepared.images)) for name in SCORES}
     per_image["w_distance"][:] = reconstruction.prior_distance
-    per_image["feature_residual"][:] = reconstruction.feature_distance
-    if np.isnan(reconstruction.feature_distance).any():  # the model has no discriminator
-        del per_image["feature_residual"]
+    for name in ("feature_residual", "feature_distance"):
+        per_image[name][:] = getattr(reconstruction, name)
+        if np.isnan(per_image[name]).any():  # the model has no discriminator, or knows no features
+            del per_image[name]
     top_window = np.empty((len(prepared.images), 4), np.int64)
     for n in range(len(prepared.images)):
         pair = _pair(prepared, reconstruction, n, config)

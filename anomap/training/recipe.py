@@ -23,7 +23,7 @@ from anomap import NOT_A_DIAGNOSIS, __version__
 from anomap.bundle import WEIGHTS, BundleInfo, load_bundle, write_bundle, write_cohort
 from anomap.evaluation.cohort import measure_cohort
 from anomap.evaluation.frechet import FrechetReport, TorchScriptFeatures, frechet_report
-from anomap.projection import measure_w
+from anomap.projection import measure_features, measure_w
 from anomap.projection.schedule import FAST
 from anomap.training.checkpoint import State
 from anomap.training.config import PresetName, TrainConfig
@@ -130,6 +130,7 @@ def package(
         encoder=encoder,
         discriminator=discriminator,
         w_statistics=measure_w(generator),
+        feature_statistics=measure_features(images, discriminator),
     )
     (folder / "docs").mkdir(exist_ok=True)
     contact_sheet(sample(generator, 48)[:, 0], columns=12).save(folder / "docs" / "samples.png")

@@ -27,6 +27,7 @@ def made(images: np.ndarray) -> Reconstruction:
         w=np.zeros((count, 4), np.float32),
         loss=np.zeros(count),
         prior_distance=np.ones(count),
+        feature_residual=np.full(count, np.nan),
         feature_distance=np.full(count, np.nan),
         steps=0,
         converged=np.ones(count, bool),

@@ -143,6 +143,7 @@ def test_a_perfect_reconstruction_finds_every_needle(toy_bundle, sets, monkeypat
             w=np.zeros((count, 4), np.float32),
             loss=np.zeros(count),
             prior_distance=np.ones(count),
+            feature_residual=np.full(count, np.nan),
             feature_distance=np.full(count, np.nan),
             steps=0,
             converged=np.ones(count, bool),

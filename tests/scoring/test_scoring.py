@@ -45,7 +45,8 @@ def fitted(images):
         w=np.zeros((n, 4), np.float32),
         loss=np.zeros(n),
         prior_distance=np.arange(n) + 0.5,
-        feature_distance=np.arange(n) + 0.25,
+        feature_residual=np.arange(n) + 0.25,
+        feature_distance=np.arange(n) + 0.75,
         steps=1,
         converged=np.ones(n, bool),
         seeds=np.arange(n),
@@ -81,12 +82,14 @@ def test_every_score_of_the_registry_is_given():
     assert SCORES["mse_body"].unit.format(unit=found.unit) == "HU²"
     np.testing.assert_array_equal(found.per_image["w_distance"], [0.5, 1.5])
     np.testing.assert_array_equal(found.per_image["feature_residual"], [0.25, 1.25])
+    np.testing.assert_array_equal(found.per_image["feature_distance"], [0.75, 1.75])
     assert all(entry.direction == "higher" for entry in SCORES.values())
 
 
-def test_a_model_without_discriminator_has_one_score_less():
-    fit = replace(fitted(noise(1)), feature_distance=np.full(2, np.nan))
-    assert set(score(prepared(noise()), fit, SHAPE, config()).per_image) == set(SCORES) - {"feature_residual"}
+@pytest.mark.parametrize("missing", [{"feature_distance"}, {"feature_distance", "feature_residual"}])
+def test_a_model_that_knows_no_features_has_fewer_scores(missing):
+    fit = replace(fitted(noise(1)), **dict.fromkeys(missing, np.full(2, np.nan)))
+    assert set(score(prepared(noise()), fit, SHAPE, config()).per_image) == set(SCORES) - missing
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ def test_a_batch_equals_one_by_one():
     together = score(prepared(images), fitted(model), (3, 40, 50), config())
     for n in range(3):
         alone = score(prepared(images[n], frame=[0]), fitted(model[n]), (1, 40, 50), config())
-        for name in set(SCORES) - {"w_distance", "feature_residual"}:
+        for name in set(SCORES) - {"w_distance", "feature_residual", "feature_distance"}:
             assert alone.per_image[name][0] == together.per_image[name][n]
         np.testing.assert_array_equal(alone.maps["wd"][0], together.maps["wd"][n])
 

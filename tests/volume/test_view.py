@@ -207,7 +207,8 @@ def test_frames_without_a_body_have_no_slice_and_the_others_keep_their_place(tmp
     fit = replace(
         fit, steps=fit.steps,
         **{name: getattr(fit, name)[some]
-           for name in ("images", "w", "loss", "prior_distance", "feature_distance", "converged", "seeds")},
+           for name in ("images", "w", "loss", "prior_distance", "feature_residual", "feature_distance", "converged",
+                        "seeds")},
     )  # fmt: skip
     scores = replace(
         analysis.score_map, frame=some, top_window=analysis.score_map.top_window[some],

@@ -22,7 +22,7 @@ from monai.data import DataLoader, Dataset
 from monai.losses import DiceCELoss
 from monai.transforms import Compose, RandAffined, RandGaussianNoised, RandScaleIntensityd, RandShiftIntensityd
 from monai.utils import set_determinism
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from anomap import NOT_A_DIAGNOSIS
 from anomap.bundle import METADATA, WEIGHTS, file_sha256
@@ -141,7 +141,7 @@ def main(words: list[str] | None = None) -> int:
         },
     }
     (options.bundle / WEIGHTS).parent.mkdir(parents=True, exist_ok=True)
-    save_file(network.state_dict(), options.bundle / WEIGHTS)
+    (options.bundle / WEIGHTS).write_bytes(save(network.state_dict()))  # `save_file` lets only the owner read
     metadata = metadata_of(spec, file_sha256(options.bundle / WEIGHTS), training)
     (options.bundle / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     print_line(json.dumps(training))
