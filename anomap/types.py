@@ -303,7 +303,7 @@ class Cohort:
     bundle_sha256: str
     description: str
     region_threshold: float
-    combines: tuple[str, ...] = ("wd_patch", "w_distance")
+    combines: tuple[str, ...]
 
     def __post_init__(self) -> None:
         _check("Cohort.scores", self.scores, np.float64, (len(self.patients), len(self.names)))

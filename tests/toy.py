@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from anomap.bundle import BundleInfo, write_bundle, write_cohort
+from anomap.calibration import COMBINES
 from anomap.networks.encoder import Encoder
 from anomap.networks.stylegan2 import Discriminator, Generator, NetworkConfig
 from anomap.projection import measure_features, measure_w
@@ -49,6 +50,7 @@ def write_toy_bundle(folder: Path, spec: PreprocessSpec, modalities: tuple[str, 
         bundle_sha256=info.sha256,
         description="toy cohort, random numbers",
         region_threshold=60.0,
+        combines=COMBINES,
     )
     write_cohort(info, cohort)
     return info

@@ -16,6 +16,7 @@ COMBINED = "combined"  # the name of `combined_score` beside those of anomap.sco
 # What a new model combines: of all sets of up to three scores the one that found most planted anomalies, in the mean
 # of both models, on validation images (benchmarks/combinations.py; docs/adr/0018).
 COMBINES = ("wd_patch", "feature_residual", "feature_distance")
+_COMBINED_BEFORE = ("wd_patch", "w_distance")  # of cohorts that don't say
 
 
 def combined_score(per_image: Mapping[str, Float64], cohort: Cohort) -> Float64:
@@ -64,16 +65,17 @@ def cohort_from_dict(content: Mapping[str, Any]) -> Cohort:
         names, patients = tuple(map(str, content["names"])), tuple(map(str, content["patients"]))
         scores = np.array(content["scores"], np.float64)
         threshold = float(content["region_threshold"])
-        described: dict[str, Any] = {key: str(content[key]) for key in ("description", "bundle_sha256")}
-        if "combines" in content:  # cohorts of earlier versions have the default
-            described["combines"] = tuple(map(str, content["combines"]))
+        described = {"description": str(content["description"]), "bundle_sha256": str(content["bundle_sha256"])}
+        combines = tuple(map(str, content.get("combines", _COMBINED_BEFORE)))
     except (KeyError, TypeError, ValueError) as error:
         raise AnomapError("E302", f"cohort is not valid: {type(error).__name__}") from error
     if scores.shape != (len(patients), len(names)) or not np.isfinite(scores).all() or len(set(names)) < len(names):
         raise AnomapError("E302", f"cohort holds no {len(patients)} x {len(names)} finite scores of different names")
     if not np.isfinite(threshold):
         raise AnomapError("E302", "the region threshold of the cohort is not finite")
-    return Cohort(scores=scores, names=names, patients=patients, region_threshold=threshold, **described)
+    return Cohort(
+        scores=scores, names=names, patients=patients, region_threshold=threshold, combines=combines, **described
+    )
 
 
 def column(cohort: Cohort, name: str) -> Float64:

@@ -38,6 +38,7 @@ def cohort(values, names=NAMES, threshold=10.0, sha256="ab" * 32):
         bundle_sha256=sha256,
         description="made-up adults",
         region_threshold=threshold,
+        combines=("wd_patch", "w_distance"),
     )
 
 

@@ -20,6 +20,7 @@ def made_site(sha256="ab" * 32):
         bundle_sha256=sha256,
         description="three patients",
         region_threshold=5.0,
+        combines=("wd_patch",),
     )
     strata = {"c": "CT chest", "a": "CT chest", "b": "CT head"}
     return SiteCohort(
