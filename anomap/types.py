@@ -241,14 +241,12 @@ class Reconstruction:
         n = len(self.images)
         _check("Reconstruction.images", self.images, np.float32, (n, 1, None, None))
         _check("Reconstruction.w", self.w, np.float32, (n, None))
-        for name in ("loss", "prior_distance"):
-            _check(f"Reconstruction.{name}", getattr(self, name), np.float64, (n,))
-            _check_finite(f"Reconstruction.{name}", getattr(self, name))
-        for name in ("feature_residual", "feature_distance"):
+        for name in ("loss", "prior_distance", "feature_residual", "feature_distance"):
             _check(f"Reconstruction.{name}", getattr(self, name), np.float64, (n,))
         _check("Reconstruction.converged", self.converged, np.bool_, (n,))
         _check("Reconstruction.seeds", self.seeds, np.int64, (n,))
-        _check_finite("Reconstruction.images", self.images)
+        for name in ("images", "loss", "prior_distance"):
+            _check_finite(f"Reconstruction.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

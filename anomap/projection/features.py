@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anomap.errors import AnomapError
 from anomap.networks.stylegan2 import Discriminator
 from anomap.projection.losses import discriminator_features, distance
 from anomap.types import Bool, Float32, Float64
 
 RIDGE = 0.01  # of the features' variance, which is 1: directions in which training images hardly differ would rule
 MOST_AXES = 1024  # bounds the size of a bundle with wide networks
-_AT_ONCE = 64
+_PIXELS = 64 * 64**2  # together: wide networks of 512 pixels take one image at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +111,12 @@ def _pooled(discriminator: Discriminator, images: Tensor) -> Tensor:
 @torch.no_grad()
 def _in_parts(arrays: tuple[Float32 | Bool, ...], device: str, work: Callable[..., Tensor]) -> Float64:
     """`work` on some rows of all arrays at a time, on `device`, joined as float64."""
-    parts = []
-    for start in range(0, max(len(arrays[0]), 1), _AT_ONCE):
-        part = (torch.from_numpy(array[start : start + _AT_ONCE]).to(device) for array in arrays)
+    count, _, height, width = arrays[0].shape
+    parts, rows = [], max(1, _PIXELS // (height * width))
+    for start in range(0, max(count, 1), rows):
+        part = (torch.from_numpy(array[start : start + rows]).to(device) for array in arrays)
         parts.append(work(*part).double().cpu().numpy())
     joined: Float64 = np.concatenate(parts)
+    if not np.isfinite(joined).all():  # NaN is how "there is no such network" is said
+        raise AnomapError("E501", "the discriminator's features did not stay finite")
     return joined

@@ -8,6 +8,7 @@ import torch
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.preprocessing import StandardScaler
 
+from anomap.errors import AnomapError
 from anomap.evaluation.scores import score_images
 from anomap.projection import features as module
 from anomap.projection.features import (
@@ -76,6 +77,21 @@ def test_of_many_axes_those_of_the_largest_variance_stay(toy_bundle, monkeypatch
     assert few.whiten.shape == (whole.whiten.shape[0], 7)
     torch.testing.assert_close(few.whiten, whole.whiten[:, :7])
     assert (whole.whiten[:, 0].norm() < whole.whiten[:, -1].norm()).item()
+
+
+def test_what_overflows_is_an_error_not_an_absent_score(toy_bundle) -> None:
+    images = np.full((2, 1, 32, 32), np.float32(3e38))
+    with pytest.raises(AnomapError, match="E501"):
+        feature_distance(images, toy_bundle.discriminator, toy_bundle.feature_statistics, "cpu")
+
+
+def test_the_parts_change_nothing(toy_bundle, monkeypatch) -> None:
+    images = trunks(9).images
+    whole = pooled_features(images, toy_bundle.discriminator, "cpu")
+    monkeypatch.setattr(module, "_PIXELS", 4 * 32**2)
+    np.testing.assert_allclose(pooled_features(images, toy_bundle.discriminator, "cpu"), whole, rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr(module, "_PIXELS", 1)
+    np.testing.assert_allclose(pooled_features(images, toy_bundle.discriminator, "cpu"), whole, rtol=1e-4, atol=1e-6)
 
 
 def test_a_model_without_discriminator_or_statistics_gives_nan(toy_bundle) -> None:
