@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomap.calibration import cohort_from_dict, cohort_to_dict
+from anomap.calibration import COMBINES, cohort_from_dict, cohort_to_dict
 from anomap.errors import AnomapError
 from anomap.types import Cohort, PreprocessSpec
 
@@ -87,6 +87,11 @@ class Bundle:
     def spec(self) -> PreprocessSpec:
         """Preprocessing of this model."""
         return self.info.spec
+
+    @property
+    def combines(self) -> tuple[str, ...]:
+        """The scores behind "combined": those its cohort names, without one those of a new model."""
+        return COMBINES if self.cohort is None else self.cohort.combines
 
 
 def file_sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from anomap.bundle import Bundle
-from anomap.calibration import COMBINED, COMBINES, combined_score
+from anomap.calibration import COMBINED, combined_score
 from anomap.evaluation.baselines import BASELINES, Baselines, baseline_scores, fit_baselines
 from anomap.evaluation.cohort import cohort_of
 from anomap.evaluation.features import FEATURE_KNN, FeatureBank, feature_knn, fit_features
@@ -157,7 +157,6 @@ def fit_ruler(
         AnomapError: As the stages do; E200 when a set is empty.
     """
     found = score_images(bundle, normal.prepared, projection, progress, store)
-    combines = COMBINES if bundle.cohort is None else bundle.cohort.combines
     ruler = Ruler(
         bundle=bundle,
         projection=projection,
@@ -166,7 +165,7 @@ def fit_ruler(
         baselines=fit_baselines(train.prepared),
         features=fit_features(bundle, train.prepared),
         residuals=fit_residuals(normal.prepared, found.reconstruction, normal.patients, bundle.info.window),
-        cohort=cohort_of(found, normal, bundle.info.sha256, "", combines),
+        cohort=cohort_of(found, normal, bundle.info.sha256, "", bundle.combines),
         progress=progress,
     )
     return ruler, ruler.complete(normal, found)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from anomap.bundle import Bundle
-from anomap.calibration import COMBINES, SiteCohort
+from anomap.calibration import SiteCohort
 from anomap.config import AnalyzeConfig
 from anomap.dicom.read import ReadConfig
 from anomap.domain import choose_bundle
@@ -133,7 +133,7 @@ def _site(patients: list[_Patient], bundle: Bundle, config: AnalyzeConfig, strat
             f"with preset {fitting.preset} ({fitting.steps} steps)."
         ),
         region_threshold=region_threshold(np.concatenate([patient.peaks for patient in patients])),
-        combines=COMBINES if bundle.cohort is None else bundle.cohort.combines,
+        combines=bundle.combines,
     )
     return SiteCohort(
         images=images,

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 
 from anomap.training.checkpoint import new_state
 from anomap.training.config import TrainConfig
@@ -19,8 +18,6 @@ def test_the_encoder_learns_to_invert_the_generator(images: np.ndarray) -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_trains_it_too_and_everything_comes_back(images: np.ndarray) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     state, figures = new_state(TrainConfig(network=TOY)), []
     config = EncoderConfig(kimg=6.4, batch=16)
     encoder = train_encoder(images, state.average, state.discriminator, config, figures.append, device="cuda")
