@@ -118,7 +118,7 @@ def _explain(error: BaseException | None, port: int) -> None:
 
 
 def _prepare(app: web.Application, application: Application) -> None:
-    app.middlewares.append(only_from_here)
+    app.middlewares.extend((only_from_here, let_go_of_sockets))
     app.on_response_prepare.append(_add_headers)
 
     async def upload(request: web.Request) -> web.Response:
@@ -160,6 +160,16 @@ async def only_from_here(request: web.Request, handler: Any) -> web.StreamRespon
     if urlsplit(f"//{host}").hostname not in _NAMES or (origin is not None and urlsplit(origin).netloc != host):
         return web.Response(status=403, text="This page is for this machine only: open it as localhost.\n")
     answer: web.StreamResponse = await handler(request)
+    return answer
+
+
+@web.middleware
+async def let_go_of_sockets(request: web.Request, handler: Any) -> web.StreamResponse:
+    """A page that is closed while its socket answers is no error; wslink leaves it to aiohttp to complain."""
+    try:
+        answer: web.StreamResponse = await handler(request)
+    except ConnectionResetError:
+        return web.Response()  # nobody is there to read it, and aiohttp knows that
     return answer
 
 

@@ -7,9 +7,9 @@ import gc
 import logging
 
 import pytest
-from aiohttp import ClientConnectionResetError
+from aiohttp import ClientConnectionResetError, ClientSession, web
 
-from anomap.viewer.server import let_go
+from anomap.viewer.server import let_go, let_go_of_sockets
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,40 @@ def test_only_a_page_that_has_gone_is_passed_over(
     with caplog.at_level(logging.ERROR, "asyncio"):
         asyncio.run(leave_it())
     assert ("never retrieved" in caplog.text) is told
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_page_that_goes_while_its_socket_answers_is_passed_over(told: bool, caplog: pytest.LogCaptureFixture) -> None:
+    ended = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        try:
+            await socket.receive()  # as wslink does, the answer comes whether or not the page is still there
+            assert request.transport is not None
+            request.transport.abort()
+            if told:
+                raise ValueError("a defect")
+            await socket.send_bytes(b"\0" * 2**20)
+        finally:
+            ended.set()
+        raise AssertionError("the socket was still there")
+
+    async def run() -> None:
+        app = web.Application(middlewares=[let_go_of_sockets])
+        app.add_routes([web.get("/ws", answer)])
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        async with ClientSession() as browser, browser.ws_connect(f"http://127.0.0.1:{port}/ws") as page:
+            await page.send_str("a question")
+            await page.receive()
+        await asyncio.wait_for(ended.wait(), 30)
+        await runner.cleanup()
+
+    with caplog.at_level(logging.ERROR, "aiohttp.server"):
+        asyncio.run(run())
+    assert ("Error handling request" in caplog.text) is told
