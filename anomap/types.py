@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from anomap.checks import check_array, check_finite
 from anomap.errors import AnomapError
 
 Float32 = npt.NDArray[np.float32]
@@ -27,21 +28,6 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 UInt16 = npt.NDArray[np.uint16]
-
-
-def _check(name: str, array: np.ndarray, dtype: npt.DTypeLike, shape: tuple[int | None, ...]) -> None:
-    """Raise E501 unless `array` has `dtype` and `shape` (None is any size)."""
-    fits = array.ndim == len(shape) and all(
-        want is None or want == got for want, got in zip(shape, array.shape, strict=True)
-    )
-    if array.dtype != np.dtype(dtype) or not fits:
-        msg = f"{name}: expected {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
-        raise AnomapError("E501", msg)
-
-
-def _check_finite(name: str, array: np.ndarray, code: str = "E501") -> None:
-    if not np.isfinite(array).all():
-        raise AnomapError(code, f"{name}: {np.count_nonzero(~np.isfinite(array))} values are not finite")
 
 
 class Verdict(StrEnum):
@@ -84,11 +70,11 @@ class ImageSeries:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check("ImageSeries.pixels", self.pixels, np.float32, (None, None, None))
-        _check("ImageSeries.affine", self.affine, np.float64, (4, 4))
-        _check("ImageSeries.valid", self.valid, np.bool_, self.pixels.shape)
-        _check_finite("pixel values", self.pixels, "E108")
-        _check_finite("affine", self.affine, "E112")
+        check_array("ImageSeries.pixels", self.pixels, np.float32, (None, None, None))
+        check_array("ImageSeries.affine", self.affine, np.float64, (4, 4))
+        check_array("ImageSeries.valid", self.valid, np.bool_, self.pixels.shape)
+        check_finite("pixel values", self.pixels, "E108")
+        check_finite("affine", self.affine, "E112")
         if len(self.frame_ids) != len(self.pixels):
             raise AnomapError("E501", f"{len(self.frame_ids)} frame ids for {len(self.pixels)} frames")
         if self.headers and len(self.headers) != len(self.pixels):
@@ -191,14 +177,14 @@ class Prepared:
 
     def __post_init__(self) -> None:
         n, side = len(self.images), self.spec.size
-        _check("Prepared.images", self.images, np.float32, (n, 1, side, side))
+        check_array("Prepared.images", self.images, np.float32, (n, 1, side, side))
         for name in ("valid", "body"):
-            _check(f"Prepared.{name}", getattr(self, name), np.bool_, (n, 1, side, side))
-        _check("Prepared.frame", self.frame, np.int64, (n,))
-        _check("Prepared.to_source", self.to_source, np.float64, (n, 3, 3))
+            check_array(f"Prepared.{name}", getattr(self, name), np.bool_, (n, 1, side, side))
+        check_array("Prepared.frame", self.frame, np.int64, (n,))
+        check_array("Prepared.to_source", self.to_source, np.float64, (n, 3, 3))
         for name in ("gain", "offset"):
-            _check(f"Prepared.{name}", getattr(self, name), np.float64, (n,))
-        _check_finite("Prepared.images", self.images, "E108")
+            check_array(f"Prepared.{name}", getattr(self, name), np.float64, (n,))
+        check_finite("Prepared.images", self.images, "E108")
         if np.abs(self.images).max(initial=0.0) > 1.0 + 1e-6:
             raise AnomapError("E501", "Prepared.images leave [-1, 1]")
         if len(self.frame_ids) != n:
@@ -239,14 +225,14 @@ class Reconstruction:
 
     def __post_init__(self) -> None:
         n = len(self.images)
-        _check("Reconstruction.images", self.images, np.float32, (n, 1, None, None))
-        _check("Reconstruction.w", self.w, np.float32, (n, None))
+        check_array("Reconstruction.images", self.images, np.float32, (n, 1, None, None))
+        check_array("Reconstruction.w", self.w, np.float32, (n, None))
         for name in ("loss", "prior_distance", "feature_residual", "feature_distance"):
-            _check(f"Reconstruction.{name}", getattr(self, name), np.float64, (n,))
-        _check("Reconstruction.converged", self.converged, np.bool_, (n,))
-        _check("Reconstruction.seeds", self.seeds, np.int64, (n,))
+            check_array(f"Reconstruction.{name}", getattr(self, name), np.float64, (n,))
+        check_array("Reconstruction.converged", self.converged, np.bool_, (n,))
+        check_array("Reconstruction.seeds", self.seeds, np.int64, (n,))
         for name in ("images", "loss", "prior_distance"):
-            _check_finite(f"Reconstruction.{name}", getattr(self, name))
+            check_finite(f"Reconstruction.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,12 +258,12 @@ class ScoreMap:
     def __post_init__(self) -> None:
         n = len(self.frame)
         for name, scores in self.per_image.items():
-            _check(f"ScoreMap.per_image[{name}]", scores, np.float64, (n,))
-            _check_finite(f"score {name}", scores)
+            check_array(f"ScoreMap.per_image[{name}]", scores, np.float64, (n,))
+            check_finite(f"score {name}", scores)
         for name, dense in self.maps.items():
-            _check(f"ScoreMap.maps[{name}]", dense, np.float32, (None, None, None))
-        _check("ScoreMap.top_window", self.top_window, np.int64, (n, 4))
-        _check("ScoreMap.frame", self.frame, np.int64, (n,))
+            check_array(f"ScoreMap.maps[{name}]", dense, np.float32, (None, None, None))
+        check_array("ScoreMap.top_window", self.top_window, np.int64, (n, 4))
+        check_array("ScoreMap.frame", self.frame, np.int64, (n,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,8 +290,8 @@ class Cohort:
     combines: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _check("Cohort.scores", self.scores, np.float64, (len(self.patients), len(self.names)))
-        _check_finite("Cohort.scores", self.scores)
+        check_array("Cohort.scores", self.scores, np.float64, (len(self.patients), len(self.names)))
+        check_finite("Cohort.scores", self.scores)
         if not self.patients:
             raise AnomapError("E302", "a cohort needs at least one image")
 
@@ -386,7 +372,7 @@ class AnomalyResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check("AnomalyResult.labels", self.labels, np.uint16, (None, None, None))
+        check_array("AnomalyResult.labels", self.labels, np.uint16, (None, None, None))
         if not 0.0 < self.p_value <= 1.0:
             raise AnomapError("E501", f"p-value must lie in (0, 1], got {self.p_value}")
 
