@@ -24,6 +24,8 @@ from anomap.errors import AnomapError
 from anomap.types import Cohort, PreprocessSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from anomap.networks.encoder import Encoder
     from anomap.networks.stylegan2 import Discriminator, Generator
     from anomap.projection import FeatureStatistics, WStatistics
@@ -206,7 +208,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
 
     from anomap.networks.encoder import Encoder
     from anomap.networks.stylegan2 import Discriminator, Generator, NetworkConfig
-    from anomap.projection import FeatureStatistics, WStatistics
+    from anomap.projection import WStatistics
 
     info = read_info(folder)
     verify(info)
@@ -227,7 +229,7 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         if DISCRIMINATOR in info.files:
             discriminator = ready(Discriminator(config), load_file(folder / DISCRIMINATOR, device=device))
         known = part("features.")  # bundles of earlier versions and imported ones have none
-        features = FeatureStatistics(mean=known["mean"], whiten=known["whiten"]) if known else None
+        features = _feature_statistics(known) if known else None
         statistics = WStatistics(mean=weights["w.mean"], spread=float(weights["w.spread"]), whiten=weights["w.whiten"])
     except (KeyError, RuntimeError) as error:
         raise AnomapError("E302", f"weights of bundle {info.name!r} do not fit its network") from error
@@ -240,6 +242,20 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         feature_statistics=features,
         cohort=read_cohort(info),
         device=device,
+    )
+
+
+def _feature_statistics(known: Mapping[str, Tensor]) -> FeatureStatistics:
+    """From the tensors "mean", "whiten" and, of each grid of places, "<side>.mean" and "<side>.whiten"."""
+    from anomap.projection import FeatureStatistics, PlaceStatistics
+
+    sides = sorted((int(name.split(".")[0]) for name in known if name.endswith(".mean")), reverse=True)
+    return FeatureStatistics(
+        mean=known["mean"],
+        whiten=known["whiten"],
+        places=tuple(
+            PlaceStatistics(mean=known[f"{side}.mean"], whiten=known[f"{side}.whiten"].float()) for side in sides
+        ),
     )
 
 
@@ -283,6 +299,10 @@ def write_bundle(
     }
     if feature_statistics is not None:
         tensors |= {"features.mean": feature_statistics.mean, "features.whiten": feature_statistics.whiten}
+        for places in feature_statistics.places:  # half precision is what they were rounded to
+            side = places.mean.shape[-1]
+            tensors[f"features.{side}.mean"] = places.mean
+            tensors[f"features.{side}.whiten"] = places.whiten.half()
     # Not `save_file`, which lets nobody but the owner read: a container may run as any user.
     (folder / WEIGHTS).write_bytes(save({name: value.cpu().contiguous() for name, value in tensors.items()}))
     files = [WEIGHTS]

@@ -208,6 +208,8 @@ class Reconstruction:
         prior_distance: ``(N,)`` float64 distance of w from the training cloud (Mahalanobis, per sqrt(D)).
         feature_residual: ``(N,)`` float64 distance of both in the discriminator's features; NaN without one.
         feature_distance: ``(N,)`` float64 distance of the image from the training images in these; NaN where unknown.
+        feature_map: ``(N, S, S)`` float32 the same by place, of S x S that cover the image; ``(N, 1, 1)`` NaN where
+            unknown.
         steps: Optimisation steps taken.
         converged: ``(N,)`` bool, False where the loss was still falling fast or is not finite.
         seeds: ``(N,)`` int64, each derived from the image's own frame id.
@@ -219,6 +221,7 @@ class Reconstruction:
     prior_distance: Float64
     feature_residual: Float64
     feature_distance: Float64
+    feature_map: Float32
     steps: int
     converged: Bool
     seeds: Int64
@@ -229,6 +232,7 @@ class Reconstruction:
         check_array("Reconstruction.w", self.w, np.float32, (n, None))
         for name in ("loss", "prior_distance", "feature_residual", "feature_distance"):
             check_array(f"Reconstruction.{name}", getattr(self, name), np.float64, (n,))
+        check_array("Reconstruction.feature_map", self.feature_map, np.float32, (n, None, None))
         check_array("Reconstruction.converged", self.converged, np.bool_, (n,))
         check_array("Reconstruction.seeds", self.seeds, np.int64, (n,))
         for name in ("images", "loss", "prior_distance"):

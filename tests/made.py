@@ -116,6 +116,7 @@ def _fit(prepared: Prepared, clean: np.ndarray, frames: int) -> Reconstruction:
         prior_distance=np.linspace(0.8, 1.4, frames),
         feature_residual=np.linspace(0.2, 0.5, frames),
         feature_distance=np.linspace(1.0, 1.3, frames),
+        feature_map=np.linspace(1.5, 1.8, frames, dtype=np.float32)[:, None, None] * np.ones((1, 8, 8), np.float32),
         steps=30,
         converged=np.array([k != 0 for k in range(frames)]),
         seeds=np.arange(frames) + 2**60,
@@ -135,6 +136,7 @@ def _scores(pixels: np.ndarray, clean: np.ndarray, prepared: Prepared, ct: bool)
         "w_distance": prepared.gain * 0 + np.linspace(0.8, 1.4, frames),
         "feature_residual": np.linspace(0.2, 0.5, frames),
         "feature_distance": np.linspace(1.0, 1.3, frames),
+        "feature_patch": np.linspace(1.5, 1.8, frames),
         "combined": top / top.max() * 3,
     }
     labels = np.stack([ndimage.label(frame > 50)[0] for frame in np.nan_to_num(wd)]).astype(np.uint16)

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"types", "errors"},
+    {"types", "errors", "checks"},
     {"networks", "scoring", "calibration", "regions", "preprocessing.geometry"},
     {"projection", "preprocessing", "bundle", "dicom", "weights"},
     {

@@ -27,6 +27,7 @@ Q4_W_DISTANCE = Code("ANM-Q4", SCHEME, "Latent vector distance")
 Q5_COMBINED = Code("ANM-Q5", SCHEME, "Combined score")
 Q6_FEATURES = Code("ANM-Q6", SCHEME, "Feature residual")
 Q7_FEATURE_DISTANCE = Code("ANM-Q7", SCHEME, "Feature distance")
+Q8_FEATURE_PATCH = Code("ANM-Q8", SCHEME, "Largest local feature distance")
 # ... how, and what was found
 M1_METHOD = Code("ANM-M1", SCHEME, "Latent projection onto a generator")
 R1_REGION = Code("ANM-R1", SCHEME, "Region of elevated residual")
@@ -48,6 +49,8 @@ DEFINITIONS: dict[Code, str] = {
     "discriminator.",
     Q7_FEATURE_DISTANCE: "Distance of an image from the training images in the features of the generative model's "
     "discriminator, in standard deviations. Needs no reconstruction.",
+    Q8_FEATURE_PATCH: "The same between places of an image and the same places of the training images: the largest "
+    "distance of any place.",
     M1_METHOD: "An image is compared with the most similar image that a generative model of reference images can "
     "make (projection into its latent space).",
     R1_REGION: "Connected region where ANM-Q2 of the surrounding window exceeds a threshold. Not a disease, not a "
@@ -126,6 +129,7 @@ SCORE_CONCEPTS: dict[str, Code] = {
     "w_distance": Q4_W_DISTANCE,
     "feature_residual": Q6_FEATURES,
     "feature_distance": Q7_FEATURE_DISTANCE,
+    "feature_patch": Q8_FEATURE_PATCH,
     "combined": Q5_COMBINED,
 }
 

@@ -50,7 +50,8 @@ SERIES_OFFSET = 1
 MAX_IMAGES = 3  # with groups of their own; 300 slices would hide the finding
 SIGNIFICANT = 0.05  # a single score's p-value at which it is called abnormally high, in a series that doesn't pass
 
-_WHOLE = ("mse_full", "wd_full", "w_distance", "feature_residual", "feature_distance")  # scores of a whole image
+# Scores of a whole image; the oddest place of "feature_patch" is that of another grid than the windows' and isn't told.
+_WHOLE = ("mse_full", "wd_full", "w_distance", "feature_residual", "feature_distance", "feature_patch")
 _GATE = {Verdict.PASS: codes.G2_PASS, Verdict.REJECT: codes.G4_REJECT}  # all others: ANM-G3, review
 _QUALITY = {
     Verdict.PASS: codes.USABLE,

@@ -28,7 +28,7 @@ from anomap.training.data import ImageSet
 from anomap.types import Cohort, Float64, Int64, Reconstruction
 
 OPPONENTS = (*BASELINES, FEATURE_KNN)  # what needs no projection
-MAPS = ("wd", "mse", "residual", "ssim_contrast", "residual_z", "mean_image")  # the last needs no projection
+MAPS = ("wd", "mse", "feature", "residual", "ssim_contrast", "residual_z", "mean_image")  # the last needs no projection
 _BASELINE_SCORES = tuple(
     Score(name=name, unit=unit, direction="higher", description=description)
     for name, unit, description in (
@@ -120,12 +120,15 @@ class Ruler:
         maps = {
             "wd": dense["wd"].astype(np.float64),
             "mse": dense["mse"].astype(np.float64),
+            "feature": dense["feature"].astype(np.float64),
             "residual": absolute_residual(prepared, fit),
             "ssim_contrast": contrast_map(prepared.images[:, 0], fit.images[:, 0], self.bundle.info.window),
             "mean_image": absolute_residual(prepared, replace(fit, images=mean_image)),
         }
         if self.residuals is not None:
             maps["residual_z"] = self.residuals.z_map(prepared, fit, images.patients)
+        if np.isnan(fit.feature_map).any():
+            del maps["feature"]
         return maps
 
 

@@ -16,7 +16,7 @@ from anomap.errors import AnomapError
 from anomap.evaluation.auroc import RESAMPLES, Interval, auroc, auroc_interval, average_precision, fpr_at_tpr
 from anomap.evaluation.cases import Exhibit, exhibit
 from anomap.evaluation.data import EvaluationData
-from anomap.evaluation.localisation import PairedTest, chance_of_touching, paired_test, touches
+from anomap.evaluation.localisation import PairedTest, chance_of_touching, paired_test, top_places, touches
 from anomap.evaluation.measure import Measured, Ruler, fit_ruler
 from anomap.evaluation.paper import PaperFigures, drawn_aurocs, paper_figures, permutation_p
 from anomap.evaluation.pixel import PixelFigures, pixel_figures
@@ -108,7 +108,8 @@ class SyntheticResult:
         separation: Score -> the altered images against all normal images.
         pairs: Score -> against the very same images without it.
         touched: How many top windows touch the anomaly; None when the whole image is odd, as for the next two.
-        touched_by_seed: The same for each of the projections from several seeds, the paper's measure.
+        touched_by_place: The same for the oddest place in the discriminator's features; None where these are not known.
+        touched_by_seed: The same as `touched` for each of the projections from several seeds, the paper's measure.
         expected_touched: How many would if windows were pointed at blindly.
         maps: Map -> figures by pixel.
     """
@@ -119,6 +120,7 @@ class SyntheticResult:
     separation: dict[str, Separation]
     pairs: dict[str, PairedTest]
     touched: int | None
+    touched_by_place: int | None
     touched_by_seed: tuple[int, ...]
     expected_touched: float | None
     maps: dict[str, PixelFigures]
@@ -265,6 +267,7 @@ def _synthetic(
     found = ruler.measure(odd)
     valid, window = altered.valid[:, 0], ruler.bundle.info.window
     maps = ruler.maps(odd, found.found.reconstruction) if kind.local else {}
+    places = top_places(found.found.reconstruction.feature_map, valid.shape[1:])
     result = SyntheticResult(
         kind=kind.name,
         description=kind.description,
@@ -272,6 +275,7 @@ def _synthetic(
         separation=_separations(found, reference, config),
         pairs={name: paired_test(reference.scores[name][rows], with_it) for name, with_it in found.scores.items()},
         touched=int(touches(found.found.top_window, masks).sum()) if kind.local else None,
+        touched_by_place=int(touches(places, masks).sum()) if "feature" in maps else None,
         touched_by_seed=tuple(int(touches(one, masks).sum()) for one in found.seed_windows) if kind.local else (),
         expected_touched=float(chance_of_touching(masks, valid, window).sum()) if kind.local else None,
         maps={name: pixel_figures(dense, masks, valid, window) for name, dense in maps.items()},

@@ -17,7 +17,17 @@ from anomap.output import appearing, writing
 from anomap.projection.schedule import ProjectionConfig
 from anomap.types import Int64, Prepared, Reconstruction
 
-_ARRAYS = ("images", "w", "loss", "prior_distance", "feature_residual", "feature_distance", "converged", "seeds")
+_ARRAYS = (
+    "images",
+    "w",
+    "loss",
+    "prior_distance",
+    "feature_residual",
+    "feature_distance",
+    "feature_map",
+    "converged",
+    "seeds",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from anomap.projection.features import FeatureStatistics, feature_distance, feat
 from anomap.projection.losses import Features, discriminator_features, pyramid_features, vgg_features
 from anomap.projection.memory import batch_size
 from anomap.projection.model import Model
+from anomap.projection.places import PlaceStatistics, place_map
 from anomap.projection.schedule import ProjectionConfig, seed_of
 from anomap.projection.start import first_w
 from anomap.types import Prepared, Reconstruction
@@ -28,6 +29,7 @@ from anomap.types import Prepared, Reconstruction
 __all__ = [
     "FeatureStatistics",
     "Model",
+    "PlaceStatistics",
     "Progress",
     "WStatistics",
     "measure_features",
@@ -89,13 +91,15 @@ def _collect(
         return np.array([getattr(one, name) for one in fits], np.float64)
 
     images = np.stack([one.image.numpy() for one in fits]) if fits else np.zeros_like(prepared.images)
+    known = model.feature_statistics
     return Reconstruction(
         images=images,
         w=np.stack([one.w.numpy() for one in fits]) if fits else np.zeros((0, 1), np.float32),
         loss=column("loss"),
         prior_distance=column("prior"),
         feature_residual=feature_residual(prepared.images, images, prepared.valid, model.discriminator, device),
-        feature_distance=feature_distance(prepared.images, model.discriminator, model.feature_statistics, device),
+        feature_distance=feature_distance(prepared.images, model.discriminator, known, device),
+        feature_map=place_map(prepared.images, model.discriminator, known.places if known else (), device),
         steps=config.steps,
         converged=column("late_gain") < _CONVERGED,
         seeds=np.array(seeds, np.int64),

@@ -8,7 +8,7 @@ networks made for other tasks). The second needs no projection: it is the second
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from anomap.errors import AnomapError
 from anomap.networks.stylegan2 import Discriminator
 from anomap.projection.losses import discriminator_features, distance
+from anomap.projection.places import PlaceStatistics, measure_places
 from anomap.types import Bool, Float32, Float64
 
 RIDGE = 0.01  # of the features' variance, which is 1: directions in which training images hardly differ would rule
@@ -32,20 +33,30 @@ class FeatureStatistics:
     Attributes:
         mean: ``[F]``.
         whiten: ``[F, A]``; ``|(features - mean) @ whiten|^2 / A`` averages about 1 over the training images.
+        places: The same for every place of some grids; bundles of earlier versions have none.
     """
 
     mean: Tensor
     whiten: Tensor
+    places: tuple[PlaceStatistics, ...] = ()
 
     def distance(self, features: Tensor) -> Tensor:
         """Mahalanobis distance of ``[N, F]`` per sqrt(A), ``[N]``."""
         return ((features - self.mean) @ self.whiten).square().mean(dim=1).sqrt()
 
 
-def measure_features(images: Float32, discriminator: Discriminator, device: str = "cpu") -> FeatureStatistics:
+def measure_features(
+    images: Float32, discriminator: Discriminator, patients: Sequence[str] = (), device: str = "cpu"
+) -> FeatureStatistics:
     """Statistics of the training images ``(M, C, H, W)``.
 
     Each feature counts by its own spread; `RIDGE` is added to the variance of every direction.
+
+    Args:
+        images: Training images.
+        discriminator: Frozen, on `device`.
+        patients: Whose each is, for `measure_places`; empty: of as many patients.
+        device: Torch device.
     """
     features = pooled_features(images, discriminator, device)
     mean, spread = features.mean(axis=0), features.std(axis=0)
@@ -54,7 +65,11 @@ def measure_features(images: Float32, discriminator: Discriminator, device: str 
     variance, axes = np.linalg.eigh(standard.T @ standard / len(standard) + RIDGE * np.eye(len(mean)))
     chosen = slice(None, -MOST_AXES - 1, -1)  # largest variance first
     whiten = axes[:, chosen] / np.sqrt(variance[chosen]) / spread[:, None]
-    return FeatureStatistics(mean=torch.from_numpy(mean).float(), whiten=torch.from_numpy(whiten).float())
+    return FeatureStatistics(
+        mean=torch.from_numpy(mean).float(),
+        whiten=torch.from_numpy(whiten).float(),
+        places=measure_places(images, patients or [str(n) for n in range(len(images))], discriminator, device),
+    )
 
 
 def feature_distance(

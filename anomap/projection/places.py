@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anomap.errors import AnomapError
 from anomap.networks.stylegan2 import Discriminator
-from anomap.types import Float32, Float64
+from anomap.types import Float32
 
 SIDES = (16, 8)  # places along a side: a sixteenth is the window of the paper, an eighth that of the small models
 RIDGE = 0.05  # of the features' variance, which is 1
 PRIOR_PATIENTS = 8  # so many patients' worth the covariance of all places counts beside that of one
 MOST_NUMBERS = 2**20  # in the covariances of one side: bounds the size of a bundle with wide networks
+_ROWS = 16  # images at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class PlaceStatistics:
 
     Attributes:
         mean: ``[C, S, S]``.
-        whiten: ``[S, S, C, C]``; ``|(features - mean) @ whiten|^2 / C`` averages about 1 over the training images.
+        whiten: ``[S, S, C, C]``; ``|(features - mean) @ whiten|^2 / C`` averages 1, less what the ridge takes.
     """
 
     mean: Tensor
@@ -60,12 +62,12 @@ def measure_places(
     count = Counter(patients)
     weights = torch.tensor([1 / count[name] / len(count) for name in patients], dtype=torch.float64, device=device)
     sums: dict[int, list[Tensor]] = {}
-    for start in range(0, len(images), 32):
-        part = torch.from_numpy(images[start : start + 32]).to(device)
+    for start in range(0, len(images), _ROWS):
+        part = torch.from_numpy(images[start : start + _ROWS]).to(device)
         for maps in _grids(discriminator, part):
             side = maps.shape[-1]
             values = maps[:, : _channels(maps)].double().permute(2, 3, 0, 1)  # [S, S, N, C]
-            weighted = values * weights[start : start + 32, None]
+            weighted = values * weights[start : start + _ROWS, None]
             products = weighted.transpose(2, 3) @ values
             if side not in sums:
                 sums[side] = [torch.zeros_like(weighted.sum(dim=2)), torch.zeros_like(products)]
@@ -89,16 +91,14 @@ def place_map(
     """
     if discriminator is None or not statistics or not len(images):
         return np.full((len(images), 1, 1), np.nan, np.float32)
-    parts = [_distances(discriminator, torch.from_numpy(images[i : i + 16]).to(device), statistics)
-             for i in range(0, len(images), 16)]  # fmt: skip
-    joined: Float32 = torch.cat(parts).cpu().numpy()
+    parts = []
+    for start in range(0, len(images), _ROWS):
+        part = torch.from_numpy(images[start : start + _ROWS]).to(device)
+        parts.append(_distances(discriminator, part, statistics).cpu().numpy())
+    joined: Float32 = np.concatenate(parts)
+    if not np.isfinite(joined).all():  # NaN is how "there is no such network" is said
+        raise AnomapError("E501", "the discriminator's features did not stay finite")
     return joined
-
-
-def largest(place: Float32) -> Float64:
-    """The worst place of each image of ``(N, S, S)``, ``(N,)``."""
-    worst: Float64 = place.reshape(len(place), -1).max(axis=1, initial=-np.inf).astype(np.float64)
-    return worst
 
 
 def _grids(discriminator: Discriminator, images: Tensor) -> list[Tensor]:
@@ -125,7 +125,10 @@ def _statistics(mean: Tensor, products: Tensor, patients: int) -> PlaceStatistic
 
 def _distances(discriminator: Discriminator, images: Tensor, statistics: tuple[PlaceStatistics, ...]) -> Tensor:
     grids = _grids(discriminator, images)
-    side = max(maps.shape[-1] for maps in grids)
     squares = [known.squares(maps) for known, maps in zip(statistics, grids, strict=True)]
-    fine = [one.repeat_interleave(side // one.shape[1], 1).repeat_interleave(side // one.shape[2], 2) for one in squares]
-    return torch.stack(fine).mean(dim=0).sqrt()
+    side = max(len(one[0]) for one in squares)
+    total = torch.zeros(len(images), side, side, device=images.device)
+    for one in squares:
+        times = side // one.shape[1]
+        total += one.repeat_interleave(times, 1).repeat_interleave(times, 2)
+    return (total / len(squares)).sqrt()

@@ -3,9 +3,9 @@
 An image and its reconstruction are compared at `ScoreConfig.levels` grey levels, by mean squared error and by
 Wasserstein distance, over the whole image, over the body, and in the worst window of all (Woodland et al. 2025,
 doi 10.3390/bioengineering12101106); beside them stand how unusual the reconstruction's own latent vector is, how far
-the two are apart for the model's discriminator, and how far the image is from the training images for it. Higher is
-odder for all. The numbers alone mean nothing: `anomap.calibration` compares them with those of images as they should
-be.
+the two are apart for the model's discriminator, and how far the image and its oddest place are from the training
+images for it. Higher is odder for all. The numbers alone mean nothing: `anomap.calibration` compares them with those of
+images as they should be.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from anomap.types import Bool, Float32, Float64, Prepared, Reconstruction, Score
 __all__ = ["SCORES", "Score", "ScoreConfig", "body_by_corners", "quantise", "score", "window_area_px"]
 
 
-MAPS = ("residual", "mse", "wd")
+MAPS = ("residual", "mse", "wd", "feature")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,8 @@ class ScoreConfig:
         window: Side of the scored windows in model pixels.
         levels: Grey levels the model's range is divided into.
         compat: Score as the reference script of the paper does, defects included (see `score`).
-        maps: Which maps are placed on the source grid, of "residual", "mse" and "wd"; scores are always all taken.
+        maps: Which maps are placed on the source grid, of `MAPS` ("feature" stays NaN where the model doesn't know it);
+            scores are always all taken.
     """
 
     window: int  # 32 of 512 pixels in the paper; part of a bundle, its cohort was measured with it
@@ -81,6 +82,7 @@ SCORES: dict[str, Score] = {
         ("w_distance", "sd", "Distance of the reconstruction's latent vector from those of the training images"),
         ("feature_residual", "1", "Distance of image and reconstruction in the features of the model's discriminator"),
         ("feature_distance", "sd", "Distance of the image from the training images in these features, no projection"),
+        ("feature_patch", "sd", "Distance of the oddest place of the image from the same place of the training images"),
     )
 }
 
@@ -118,12 +120,9 @@ def score(
     if reconstruction.images.shape != prepared.images.shape:
         raise AnomapError("E501", f"reconstructions are {reconstruction.images.shape}, images {prepared.images.shape}")
     maps = {name: np.full(source_shape, np.nan, np.float32) for name in config.maps}
-    per_image = {name: np.empty(len(prepared.images)) for name in SCORES}
+    per_image = {name: np.empty(len(prepared.images)) for name in SCORES if not name.startswith("feature_")}
     per_image["w_distance"][:] = reconstruction.prior_distance
-    for name in ("feature_residual", "feature_distance"):
-        per_image[name][:] = getattr(reconstruction, name)
-        if np.isnan(per_image[name]).any():  # the model has no discriminator, or knows no features
-            del per_image[name]
+    per_image |= _of_features(reconstruction)
     top_window = np.empty((len(prepared.images), 4), np.int64)
     for n in range(len(prepared.images)):
         pair = _pair(prepared, reconstruction, n, config)
@@ -140,6 +139,16 @@ def score(
         frame=prepared.frame.copy(),
         unit=prepared.spec.score_unit,
     )
+
+
+def _of_features(reconstruction: Reconstruction) -> dict[str, Float64]:
+    """Scores in the discriminator's features: NaN says that the model has none, or doesn't know the training images."""
+    found = {
+        "feature_residual": reconstruction.feature_residual.copy(),
+        "feature_distance": reconstruction.feature_distance.copy(),
+        "feature_patch": reconstruction.feature_map.max(axis=(1, 2)).astype(np.float64),
+    }
+    return {name: values for name, values in found.items() if not np.isnan(values).any()}
 
 
 def quantise(images: Float32, levels: int) -> Integers:
@@ -271,8 +280,17 @@ def _place(
     residual = signed_residual(prepared.images[n, 0], reconstruction.images[n, 0], prepared.spec.score_range / 2)
     layers = {"residual": (extend(np.where(valid, residual, np.nan), reach=1), 0.0)}
     layers |= {name: centre_on_pixels(values, window, valid) for name, values in dense.items()}
+    places = _on_pixels(reconstruction.feature_map[n], valid)
+    layers["feature"] = (extend(np.where(valid, places, np.nan), reach=1), 0.0)
     for name in maps:
         values, shift = layers[name]
         shifted = to_source @ np.array([[1.0, 0.0, shift], [0.0, 1.0, shift], [0.0, 0.0, 1.0]])
         placed = resample_to_source(values.astype(np.float32), shifted, shape)
         np.copyto(maps[name][frame], placed, where=covered)
+
+
+def _on_pixels(places: Float32, valid: Bool) -> Float32:
+    """A map of places as one of the image's pixels; each holds the value of its place."""
+    rows, columns = (np.arange(size) * len(places) // size for size in valid.shape)
+    spread: Float32 = places[rows[:, None], columns]
+    return spread

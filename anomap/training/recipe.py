@@ -27,12 +27,12 @@ from anomap.projection import measure_features, measure_w
 from anomap.projection.schedule import FAST
 from anomap.training.checkpoint import State
 from anomap.training.config import PresetName, TrainConfig
-from anomap.training.data import load_images
+from anomap.training.data import ImageSet, load_images
 from anomap.training.encoder import EncoderConfig, train_encoder
 from anomap.training.grow import Start, start_from
 from anomap.training.sheet import contact_sheet
 from anomap.training.train import chosen, sample, train
-from anomap.types import Float32, PreprocessSpec
+from anomap.types import PreprocessSpec
 
 # Where MONAI keeps the schema of metadata.json; `monai.bundle verify_metadata` fetches it, anomap never does.
 MONAI_SCHEMA = (
@@ -87,19 +87,20 @@ def run(recipe: Recipe, report: Report = print) -> BundleInfo | None:
             `anomap.training.grow.start_from` and `anomap.training.train.train`.
     """
     start = start_from(recipe.init, recipe.training.network, recipe.spec) if recipe.init else None
-    images = load_images(recipe.data, recipe.spec, "train", "normal").images
+    normal = load_images(recipe.data, recipe.spec, "train", "normal")
     features = TorchScriptFeatures(recipe.features, recipe.training.device) if recipe.features else None
     folder = recipe.runs / recipe.name
-    state = chosen(train(images, recipe.training, folder, report, features, start), recipe.training, folder)
+    state = chosen(train(normal.images, recipe.training, folder, report, features, start), recipe.training, folder)
     if os.environ.get("RANK", "0") != "0":
         return None
-    return package(recipe, images, state, start, report)
+    return package(recipe, normal, state, start, report)
 
 
 def package(
-    recipe: Recipe, images: Float32, state: State, start: Start | None = None, report: Report = print
+    recipe: Recipe, normal: ImageSet, state: State, start: Start | None = None, report: Report = print
 ) -> BundleInfo:
     """Everything after the generator: encoder, statistics, files, samples, cohort."""
+    images = normal.images
     device = str(state.average.mapping.w_avg.device)
     generator, discriminator = state.average.cpu(), state.discriminator.cpu()
     generator.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -130,7 +131,7 @@ def package(
         encoder=encoder,
         discriminator=discriminator,
         w_statistics=measure_w(generator),
-        feature_statistics=measure_features(images, discriminator),
+        feature_statistics=measure_features(images, discriminator, normal.patients),
     )
     (folder / "docs").mkdir(exist_ok=True)
     contact_sheet(sample(generator, 48)[:, 0], columns=12).save(folder / "docs" / "samples.png")

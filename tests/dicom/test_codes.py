@@ -28,6 +28,7 @@ def test_values_of_the_private_scheme_are_frozen():
         ("ANM-Q5", "Combined score"),
         ("ANM-Q6", "Feature residual"),
         ("ANM-Q7", "Feature distance"),
+        ("ANM-Q8", "Largest local feature distance"),
         ("ANM-M1", "Latent projection onto a generator"),
         ("ANM-R1", "Region of elevated residual"),
         ("ANM-G1", "Gate"),

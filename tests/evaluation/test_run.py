@@ -145,6 +145,7 @@ def test_a_perfect_reconstruction_finds_every_needle(toy_bundle, sets, monkeypat
             prior_distance=np.ones(count),
             feature_residual=np.full(count, np.nan),
             feature_distance=np.full(count, np.nan),
+            feature_map=np.full((count, 1, 1), np.nan, np.float32),
             steps=0,
             converged=np.ones(count, bool),
             seeds=np.zeros(count, np.int64),

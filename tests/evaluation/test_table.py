@@ -50,12 +50,12 @@ def made_evaluation() -> Evaluation:
         synthetic=(
             SyntheticResult(
                 kind="thin_needle", description="a line", images=20, separation=dict.fromkeys(ALL_SCORES, SURE),
-                pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=17,
+                pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=17, touched_by_place=19,
                 touched_by_seed=(16, 18), expected_touched=2.25, maps={"wd": PIXELS},
             ),
             SyntheticResult(
                 kind="blur", description="soft", images=20, separation=dict.fromkeys(ALL_SCORES, SURE),
-                pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=None,
+                pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=None, touched_by_place=None,
                 touched_by_seed=(), expected_touched=None, maps={},
             ),
         ),
@@ -83,7 +83,9 @@ def test_tables_hold_figures_numbers_and_marks(quality: Evaluation) -> None:
     assert rows_of(quality, "Average precision, false positives")[0][:5] == [
         "upside down *", share, "0.90", "0.10", "0.99",
     ]  # fmt: skip
-    assert rows_of(quality, "Pointing") == [["thin needle", "20", "17", "85% ± 7%", "2.2", "18, 0.0002", "18, 0.0002"]]
+    assert rows_of(quality, "Pointing") == [
+        ["thin needle", "20", "17", "19", "85% ± 7%", "2.2", "18, 0.0002", "18, 0.0002"]
+    ]
     assert rows_of(quality, "Localisation") == [["thin needle", "wd", "0.41", "0.013", "0.52", "0.63", "0.85"]]
     assert [row[0] for row in rows_of(quality, "Synthetic anomalies")] == ["thin needle", "blur"]
 
@@ -98,7 +100,9 @@ def test_every_row_has_as_many_cells_as_its_head(quality: Evaluation) -> None:
 
 def test_shares_over_seeds_have_a_column_only_where_there_are_seeds(quality: Evaluation) -> None:
     one_seed = replace(quality, synthetic=tuple(replace(row, touched_by_seed=()) for row in quality.synthetic))
-    assert rows_of(one_seed, "Pointing") == [["thin needle", "20", "17", "2.2", "18, 0.0002", "18, 0.0002"]]
+    assert rows_of(one_seed, "Pointing") == [["thin needle", "20", "17", "19", "2.2", "18, 0.0002", "18, 0.0002"]]
+    no_places = replace(one_seed, synthetic=tuple(replace(row, touched_by_place=None) for row in one_seed.synthetic))
+    assert rows_of(no_places, "Pointing") == [["thin needle", "20", "17", "2.2", "18, 0.0002", "18, 0.0002"]]
 
 
 def test_tables_without_rows_are_left_out(quality: Evaluation) -> None:

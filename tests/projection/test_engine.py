@@ -57,10 +57,11 @@ def some(images: Images, rows: list[int]) -> Images:
 
 
 def assert_alike(found: list[Fit], wanted: list[Fit]) -> None:
+    """But for rounding, which the steps amplify: 3e-4 was seen on a processor with AVX-512."""
     for mine, other in zip(found, wanted, strict=True):
         assert mine.steps == other.steps
-        torch.testing.assert_close(mine.w, other.w, rtol=0, atol=1e-4)
-        torch.testing.assert_close(mine.image, other.image, rtol=0, atol=1e-4)
+        torch.testing.assert_close(mine.w, other.w, rtol=0, atol=1e-3)
+        torch.testing.assert_close(mine.image, other.image, rtol=0, atol=1e-3)
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def fitted(images):
         prior_distance=np.arange(n) + 0.5,
         feature_residual=np.arange(n) + 0.25,
         feature_distance=np.arange(n) + 0.75,
+        feature_map=np.arange(64 * n, dtype=np.float32).reshape(n, 8, 8),
         steps=1,
         converged=np.ones(n, bool),
         seeds=np.arange(n),
@@ -117,7 +118,7 @@ def test_a_batch_equals_one_by_one():
     together = score(prepared(images), fitted(model), (3, 40, 50), config())
     for n in range(3):
         alone = score(prepared(images[n], frame=[0]), fitted(model[n]), (1, 40, 50), config())
-        for name in set(SCORES) - {"w_distance", "feature_residual", "feature_distance"}:
+        for name in set(SCORES) - {"w_distance", "feature_residual", "feature_distance", "feature_patch"}:
             assert alone.per_image[name][0] == together.per_image[name][n]
         np.testing.assert_array_equal(alone.maps["wd"][0], together.maps["wd"][n])
 

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from anomap.dicom.phantom import write_radiograph_phantom
 from anomap.dicom.read import read_study
+from anomap.evaluation.store import rows_of
 from anomap.regions import find_regions
 from anomap.volume.view import write_view
 from tests.made import made_analysis
@@ -203,13 +204,7 @@ def test_frames_without_a_body_have_no_slice_and_the_others_keep_their_place(tmp
            for name in ("images", "valid", "body", "frame", "to_source", "gain", "offset")},
         frame_ids=tuple(found.series.frame_ids[k] for k in some),
     )  # fmt: skip
-    fit = analysis.reconstruction
-    fit = replace(
-        fit, steps=fit.steps,
-        **{name: getattr(fit, name)[some]
-           for name in ("images", "w", "loss", "prior_distance", "feature_residual", "feature_distance", "converged",
-                        "seeds")},
-    )  # fmt: skip
+    fit = rows_of(analysis.reconstruction, some)
     scores = replace(
         analysis.score_map, frame=some, top_window=analysis.score_map.top_window[some],
         per_image={name: values[some] for name, values in analysis.score_map.per_image.items()},
