@@ -92,8 +92,8 @@ class Bundle:
 
     @property
     def combines(self) -> tuple[str, ...]:
-        """The scores behind "combined": those its cohort names, without one those of a new model."""
-        return COMBINES if self.cohort is None else self.cohort.combines
+        """The scores behind "combined": those its cohort names, without one those of a new model of its kind."""
+        return COMBINES[self.spec.kind] if self.cohort is None else self.cohort.combines
 
 
 def file_sha256(path: Path) -> str:

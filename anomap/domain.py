@@ -39,7 +39,7 @@ _SPANS: dict[str, tuple[str, ...]] = {
 
 
 def choose_bundle(series: ImageSeries, infos: Sequence[BundleInfo], name: str = "auto") -> tuple[BundleInfo, str]:
-    """The bundle for a series and why.
+    """The bundle for a series and why. Of several that fit it is the one of fewest pixels, which is the quickest.
 
     Args:
         series: What is to be analysed.
@@ -96,7 +96,9 @@ def _named(infos: Sequence[BundleInfo], name: str, series: ImageSeries) -> tuple
 
 
 def _by_header(series: ImageSeries, infos: Sequence[BundleInfo]) -> tuple[BundleInfo, str]:
-    able = [info for info in infos if series.modality in info.modalities]
+    able = sorted(
+        (info for info in infos if series.modality in info.modalities), key=lambda info: (info.spec.size, info.name)
+    )  # of several that fit the quickest; finer ones are asked for by name
     if not able:
         raise AnomapError("E113", f"there is no model for modality {series.modality}")
     header: Any = series.headers[0] if series.headers else {}

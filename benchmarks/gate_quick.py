@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from anomap.bundle import Bundle, load_bundle
-from anomap.calibration import COMBINES, SiteCohort, looked_at
+from anomap.calibration import SiteCohort, looked_at
 from anomap.calibration.watch import held_out
 from anomap.config import AnalyzeConfig
 from anomap.dicom.read import read_study
@@ -95,7 +95,7 @@ def site_of(scores: Float64, bundle: Bundle) -> SiteCohort:
         bundle_sha256=bundle.info.sha256,
         description=f"{len(scores)} stretches of {scores.shape[1]} slices",
         region_threshold=float(bundle.cohort.region_threshold) if bundle.cohort else np.inf,
-        combines=COMBINES,
+        combines=bundle.combines,
     )
     return SiteCohort(
         images=images,

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from anomap.bundle import Bundle, load_bundle
-from anomap.calibration import COMBINED, COMBINES, combined_score
+from anomap.calibration import COMBINED, combined_score
 from anomap.errors import AnomapError
 from anomap.evaluation.auroc import auroc
 from anomap.evaluation.machine import describe_machine
@@ -133,7 +133,7 @@ def with_combined(bundle: Bundle, sets: Mapping[str, ImageSet], found: dict[str,
         bundle_sha256=bundle.info.sha256,
         description="",
         region_threshold=0.0,
-        combines=COMBINES,
+        combines=bundle.combines,
     )
     for per_image in found.values():
         per_image[COMBINED] = combined_score(per_image, cohort)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from anomap.bundle import Bundle, load_bundle
-from anomap.calibration import COMBINED, COMBINES, combined_score
+from anomap.calibration import COMBINED, combined_score
 from anomap.calibration.watch import held_out
 from anomap.evaluation.baselines import baseline_scores, fit_baselines
 from anomap.evaluation.data import first_half
@@ -75,7 +75,7 @@ def scores_of(bundle: Bundle, cases: list[Case], data: Path) -> dict[str, Float6
         cohort = Cohort(
             scores=reference, names=tuple(SCORES), patients=tuple(map(str, range(len(reference)))),
             bundle_sha256=bundle.info.sha256, description="the other half", region_threshold=0.0,
-            combines=COMBINES,
+            combines=bundle.combines,
         )  # fmt: skip
         p[mine] = held_out(values[mine], reference, np.ones(len(SCORES)))
         combined[mine] = combined_score({name: column[mine] for name, column in found.items()}, cohort)

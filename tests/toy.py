@@ -50,7 +50,7 @@ def write_toy_bundle(folder: Path, spec: PreprocessSpec, modalities: tuple[str, 
         bundle_sha256=info.sha256,
         description="toy cohort, random numbers",
         region_threshold=60.0,
-        combines=COMBINES,
+        combines=COMBINES[spec.kind],
     )
     write_cohort(info, cohort)
     return info

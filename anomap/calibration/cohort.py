@@ -13,9 +13,12 @@ from anomap.types import Cohort, Float64, Int64
 
 FORMAT = "anomap.cohort/1"
 COMBINED = "combined"  # the name of `combined_score` beside those of anomap.scoring.SCORES
-# What a new model combines: of all sets of up to three scores the one that found most planted anomalies, in the mean
-# of both models, on validation images (benchmarks/combinations.py; docs/adr/0018).
-COMBINES = ("wd_patch", "feature_residual", "feature_distance")
+# What a new model of a kind combines: of all sets of up to three scores one that found most planted anomalies on
+# validation images (benchmarks/combinations.py; docs/adr/0018).
+COMBINES = {
+    "radiograph": ("wd_patch", "feature_distance", "feature_patch"),
+    "ct": ("feature_residual", "feature_distance", "feature_patch"),
+}
 _COMBINED_BEFORE = ("wd_patch", "w_distance")  # of cohorts that don't say
 
 

@@ -36,7 +36,8 @@ def measure_cohort(
         AnomapError: As `anomap.evaluation.scores.score_images`; E302 when there are no images.
     """
     scores = score_images(bundle, image_set.prepared, config)
-    return cohort_of(scores, image_set, bundle.info.sha256, describe(image_set, config, measured), COMBINES)
+    combines = COMBINES[bundle.spec.kind]
+    return cohort_of(scores, image_set, bundle.info.sha256, describe(image_set, config, measured), combines)
 
 
 def cohort_of(

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 
 from anomap import NOT_A_DIAGNOSIS, __version__
-from anomap.bundle import WEIGHTS, BundleInfo, load_bundle, write_bundle, write_cohort
+from anomap.bundle import METADATA, WEIGHTS, BundleInfo, load_bundle, write_bundle, write_cohort
 from anomap.evaluation.cohort import measure_cohort
 from anomap.evaluation.frechet import FrechetReport, TorchScriptFeatures, frechet_report
 from anomap.projection import measure_features, measure_w
@@ -39,6 +39,7 @@ MONAI_SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 )
 Report = Callable[[dict[str, float]], None]
+_DESCRIBED = ("modalities", "body_part", "population", "window", "levels")  # of the section "anomap" of the metadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,31 @@ def refresh_cohort(folder: Path, data: Path) -> None:
     bundle = load_bundle(folder)
     normal = load_images(data, bundle.spec, "val", "normal")
     write_cohort(bundle.info, measure_cohort(bundle, normal, FAST))
+
+
+def refresh_features(folder: Path, data: Path) -> BundleInfo:
+    """Measure the features of a bundle's training images anew, as after a change of `measure_features`, and the cohort.
+
+    Weights and facts stay; the hash is another one.
+    """
+    bundle = load_bundle(folder)
+    assert bundle.discriminator is not None  # noqa: S101 (bundles that were trained here have one)
+    metadata = json.loads((folder / METADATA).read_text())
+    section = metadata.pop("anomap")
+    normal = load_images(data, bundle.spec, "train", "normal")
+    info = write_bundle(
+        folder,
+        metadata=metadata,
+        section={name: section[name] for name in (*_DESCRIBED, "training")},
+        spec=bundle.spec,
+        generator=bundle.generator,
+        encoder=bundle.encoder,
+        discriminator=bundle.discriminator,
+        w_statistics=bundle.w_statistics,
+        feature_statistics=measure_features(normal.images, bundle.discriminator, normal.patients),
+    )
+    refresh_cohort(folder, data)
+    return info
 
 
 def training_facts(recipe: Recipe, count: int, state: State, distances: FrechetReport) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from anomap import __version__
+from anomap.bundle import list_bundles
 from anomap.errors import ExitStatus
 from tests.deploy_app.test_manifest import APP, PACKAGE
 from tests.image.conftest import HARDENED, copied, writable
@@ -48,7 +49,7 @@ def test_the_manifests_conform_and_agree_with_labels_and_environment(engine):
     assert config["WorkingDir"] == app["workingDirectory"]
     stated = dict(variable.split("=", 1) for variable in config["Env"])
     assert {name: value for name, value in stated.items() if name.startswith("HOLOSCAN_")} == app["environment"]
-    assert [model["name"] for model in package["models"]] == ["ct-64", "cxr-64"]
+    assert [model["name"] for model in package["models"]] == [info.name for info in list_bundles(ROOT / "models")]
 
 
 def test_everything_lies_where_the_specification_wants_it(engine):

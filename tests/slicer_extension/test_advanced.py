@@ -8,10 +8,13 @@ from types import SimpleNamespace
 import pytest
 import slicer
 
+from anomap.bundle import list_bundles
 from tests.slicer_extension.fake import add_volume, apply
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ["auto: by modality", "ct-64 0.1.0 (CT)", "cxr-64 0.1.0 (CR, DX)"]
+MODELS = list_bundles(ROOT / "models")
+SHIPPED = ["auto: by modality", *(f"{info.name} {info.version} ({', '.join(info.modalities)})" for info in MODELS)]
+CT = 1 + [info.name for info in MODELS].index("ct-64")
 
 
 def entries(panel: SimpleNamespace) -> list[str]:
@@ -35,13 +38,13 @@ def imported(panel: SimpleNamespace, toy_models: Path) -> SimpleNamespace:
 
 def test_shipped_models_can_be_chosen_but_not_deleted(panel: SimpleNamespace):
     assert entries(panel) == SHIPPED
-    panel.ui.modelSelector.setCurrentIndex(1)
+    panel.ui.modelSelector.setCurrentIndex(CT)
     assert panel.logic.getParameterNode().model == "ct-64"
     assert "631 axial CT slices" in panel.ui.modelSelector.toolTip
     assert not panel.ui.deleteModelButton.enabled
 
 
-@pytest.mark.parametrize(("index", "model"), [(0, "auto"), (1, "ct-64")])
+@pytest.mark.parametrize(("index", "model"), [(0, "auto"), (CT, "ct-64")])
 def test_the_analysis_is_told_where_the_model_lies(panel: SimpleNamespace, index: int, model: str):
     add_volume(panel.scene)
     panel.ui.modelSelector.setCurrentIndex(index)
@@ -98,7 +101,7 @@ def test_another_folder_shows_its_models(panel: SimpleNamespace, toy_models: Pat
     panel.ui.modelFolderButton.click()
     assert panel.ui.modelFolderEdit.text == str(toy_models)
     assert entries(panel) == [*SHIPPED, "toy-ct 0.0.1 (CT)", "toy-radiograph 0.0.1 (CR, DX)"]
-    panel.ui.modelSelector.setCurrentIndex(3)
+    panel.ui.modelSelector.setCurrentIndex(len(SHIPPED))
     assert not panel.ui.deleteModelButton.enabled, "put there by hand"
 
 

@@ -16,6 +16,7 @@ from anomap.errors import AnomapError
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "models"
+NAMES = sorted(path.parent.parent.name for path in SHIPPED.glob(f"*/{METADATA}"))
 
 
 @pytest.fixture
@@ -68,14 +69,14 @@ def test_the_shipped_models_are_found_without_importing_anomap(models: ModuleTyp
     assert "anomap" not in sys.modules
     assert folder == SHIPPED
     found = models.listModels(folder)
-    assert [model.name for model in found] == ["ct-64", "cxr-64"]
+    assert [model.name for model in found] == NAMES
     assert found[0].modalities == ("CT",)
     assert found[0].bodyPart == "CHESTABDOMEN"
     assert "28 mostly oncological" in found[0].population
     assert not any(model.removable for model in found)
 
 
-@pytest.mark.parametrize("name", ["ct-64", "cxr-64"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_list_says_what_anomap_reads(models: ModuleType, name: str):
     model = next(model for model in models.listModels(SHIPPED) if model.name == name)
     info = read_info(SHIPPED / name)

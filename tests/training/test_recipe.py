@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from PIL import Image
 
 from anomap import cli
-from anomap.bundle import load_bundle
+from anomap.bundle import Bundle, load_bundle
+from anomap.training.recipe import refresh_features
 
 
 @pytest.fixture
@@ -34,6 +36,10 @@ class Means(torch.nn.Module):
         return torch.stack([x.mean(dim=(1, 2, 3)), x.std(dim=(1, 2, 3))], dim=1)
 
 
+def vars_of(bundle: Bundle) -> dict[str, object]:
+    return {field.name: getattr(bundle.info, field.name) for field in fields(bundle.info)}
+
+
 def test_one_command_makes_a_bundle_and_gives_it_again(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +59,11 @@ def test_one_command_makes_a_bundle_and_gives_it_again(
     assert cli.main(words) == 0  # nothing left to train; packaged anew
     assert load_bundle(tmp_path / "models" / "mine").info.training["frechet_pca"] == facts["frechet_pca"]
     assert facts["augment_p"] >= 0
+    info = refresh_features(tmp_path / "models" / "mine", pictures)  # nothing to refresh: the same numbers
+    again = load_bundle(tmp_path / "models" / "mine")
+    assert again.cohort.bundle_sha256 == info.sha256
+    np.testing.assert_allclose(again.cohort.scores, bundle.cohort.scores, rtol=1e-3)
+    assert {**vars_of(again), "files": None, "sha256": None} == {**vars_of(bundle), "files": None, "sha256": None}
     assert cli.main([*words, "--training.seed", "1"]) == 2
     assert "E311" in capsys.readouterr().err
     larger = {"--name": "larger", "--training.network.resolution": "64"}
