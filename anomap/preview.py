@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from anomap import NOT_A_DIAGNOSIS, __version__
 from anomap.preprocessing.geometry import box_to_source
-from anomap.types import AnomalyResult, Bool, Float32, Region, Verdict
+from anomap.types import AnomalyResult, Bool, Float32, Int64, Region, Verdict
 
 if TYPE_CHECKING:
     from anomap.pipeline import Analysis
@@ -42,6 +42,7 @@ WARNING: Colour = (255, 201, 77)
 REGION: Colour = (255, 92, 70)
 OTHER_REGION: Colour = (255, 190, 92)
 WINDOW: Colour = (96, 208, 255)
+PLACE: Colour = (126, 231, 135)
 VERDICTS: dict[Verdict, Colour] = {
     Verdict.PASS: (66, 176, 116),
     Verdict.REVIEW: (240, 168, 48),
@@ -185,8 +186,11 @@ def _row(
         page.paste(picture, (at, top))
         draw.rectangle((at - 1, top - 1, at + look.width, top + look.height), outline=CARD)
     _scale_bar(draw, look, left, top)
-    _window_box(draw, analysis, look, n, (left + 2 * (look.width + GAP), top))
-    _outline(page, analysis, look, frame, (left + 3 * (look.width + GAP), top))
+    maps, regions = ((left + column * (look.width + GAP), top) for column in (2, 3))
+    draw.rectangle(_box(analysis, look, n, analysis.score_map.top_window[n], maps), outline=WINDOW, width=2)
+    _outline(page, analysis, look, frame, regions)
+    if analysis.score_map.top_place is not None:
+        _corners(draw, _box(analysis, look, n, analysis.score_map.top_place[n], regions))
     _colour_bar(page, draw, analysis.result.region_threshold, look, left + 4 * (look.width + GAP), top)
     caption = _fit(draw, _caption(analysis, n, frame), _font(14), 4 * look.width + 3 * GAP)
     draw.text((left, top + look.height + 8), caption, TEXT, _font(14))
@@ -244,18 +248,26 @@ def _enlarged(mask: Bool, look: _Look) -> Bool:
     return smooth if smooth.any() else np.asarray(picture.resize(size, Image.Resampling.BOX)) > 0
 
 
-def _window_box(draw: ImageDraw.ImageDraw, analysis: Analysis, look: _Look, n: int, at: tuple[int, int]) -> None:
-    """The window with the highest score, mapped from the model grid to the panel."""
-    r0, c0, r1, c1 = box_to_source(analysis.prepared.to_source[n], analysis.score_map.top_window[n])
+def _box(analysis: Analysis, look: _Look, n: int, corners: Int64, at: tuple[int, int]) -> tuple[float, ...]:
+    """Left, top, right and bottom on the page of a box on the model grid."""
+    r0, c0, r1, c1 = box_to_source(analysis.prepared.to_source[n], corners)
     rows, columns = analysis.series.pixels.shape[1:]
     tall, wide = look.height / rows, look.width / columns
-    box = (
+    return (
         at[0] + min(max(c0 * wide, 0), look.width - 1),
         at[1] + min(max(r0 * tall, 0), look.height - 1),
         at[0] + min(max(c1 * wide, 0), look.width - 1),
         at[1] + min(max(r1 * tall, 0), look.height - 1),
     )
-    draw.rectangle(box, outline=WINDOW, width=2)
+
+
+def _corners(draw: ImageDraw.ImageDraw, box: tuple[float, ...]) -> None:
+    """A box of which only the corners are drawn, so that it is no window and hides little."""
+    left, top, right, bottom = box
+    arm = max(3.0, (right - left) / 4)
+    for x, inward in ((left, arm), (right, -arm)):
+        for y, down in ((top, arm), (bottom, -arm)):
+            draw.line((x + inward, y, x, y, x, y + down), PLACE, 2, joint="curve")
 
 
 def _label(draw: ImageDraw.ImageDraw, region: Region, mask: Bool, at: tuple[int, int], colour: Colour) -> None:
@@ -271,6 +283,8 @@ def _caption(analysis: Analysis, n: int, frame: int) -> str:
     parts = [f"Image {frame + 1} of {total}"]
     if "wd_patch" in scores.per_image:
         parts.append(f"highest window (box) {scores.per_image['wd_patch'][n]:.3g} {unit}")
+    if analysis.score_map.top_place is not None:
+        parts.append(f"oddest place (corners) {scores.per_image['feature_patch'][n]:.3g} sd")
     if result.p_by_score:
         parts.append(f"smallest p {min(p[n] for p in result.p_by_score.values()):.3g}")
     shown = [region for region in result.regions if region.bbox[0] <= frame <= region.bbox[3]]

@@ -263,6 +263,7 @@ def _images(analysis: Analysis, *, identified: bool) -> list[Json]:
                 "p_value": {key: _number(p[n]) for key, p in sorted(result.p_by_score.items())},
                 "percentile_pct": {key: _number(v[n]) for key, v in sorted(result.percentile_by_score.items())},
                 "top_window_model_px": [int(value) for value in scores.top_window[n]],
+                "top_place_model_px": None if scores.top_place is None else scores.top_place[n].tolist(),
                 "projection_loss": _number(fit.loss[n]),
                 "converged": bool(fit.converged[n]),
                 "seed": int(fit.seeds[n]),

@@ -251,6 +251,7 @@ class ScoreMap:
         top_window: ``(N, 4)`` int64 rows ``(row0, col0, row1, col1)`` of the highest WD window, in model pixels.
         frame: ``(N,)`` int64 source frame of each image.
         unit: "HU" or "grey level"; MSE scores are in its square.
+        top_place: As `top_window` the place behind score "feature_patch"; None where the model doesn't know places.
     """
 
     maps: Mapping[str, Float32]
@@ -258,9 +259,12 @@ class ScoreMap:
     top_window: Int64
     frame: Int64
     unit: str
+    top_place: Int64 | None = None
 
     def __post_init__(self) -> None:
         n = len(self.frame)
+        if self.top_place is not None:
+            check_array("ScoreMap.top_place", self.top_place, np.int64, (n, 4))
         for name, scores in self.per_image.items():
             check_array(f"ScoreMap.per_image[{name}]", scores, np.float64, (n,))
             check_finite(f"score {name}", scores)

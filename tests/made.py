@@ -146,6 +146,7 @@ def _scores(pixels: np.ndarray, clean: np.ndarray, prepared: Prepared, ct: bool)
         top_window=np.tile(np.array([20, 30, 24, 34]), (frames, 1)),
         frame=np.arange(frames),
         unit="HU" if ct else "grey level",
+        top_place=np.tile(np.array([8, 16, 12, 20]), (frames, 1)),
     )
     return scores, (labels > 0).astype(np.uint16)
 

@@ -7,6 +7,7 @@
         anomap image 1..3     scores of the worst images                            TID 1501
         anomap body 1..3      the same inside the body                              TID 1501
         anomap window 1..3    the worst window of each, with its outline            TID 1410
+        anomap place 1..3     the oddest place of each, where the model knows any   TID 1410
         anomap-R1..10         regions by reference to the segmentation              TID 1410, over slices TID 1411
         anomap-P1..10         their outlines, for viewers that draw no segmentation TID 1410
 
@@ -44,14 +45,13 @@ from anomap.dicom.image_library import described, forget
 from anomap.dicom.predecessors import predecessors
 from anomap.dicom.segmentation import tracking_id, tracking_uid
 from anomap.preprocessing.geometry import box_to_source
-from anomap.types import AnomalyResult, ImageSeries, Prepared, Region, ScoreMap, Verdict
+from anomap.types import AnomalyResult, ImageSeries, Int64, Prepared, Region, ScoreMap, Verdict
 
 SERIES_OFFSET = 1
 MAX_IMAGES = 3  # with groups of their own; 300 slices would hide the finding
 SIGNIFICANT = 0.05  # a single score's p-value at which it is called abnormally high, in a series that doesn't pass
 
-# Scores of a whole image; the oddest place of "feature_patch" is that of another grid than the windows' and isn't told.
-_WHOLE = ("mse_full", "wd_full", "w_distance", "feature_residual", "feature_distance", "feature_patch")
+_WHOLE = ("mse_full", "wd_full", "w_distance", "feature_residual", "feature_distance")  # scores of a whole image
 _GATE = {Verdict.PASS: codes.G2_PASS, Verdict.REJECT: codes.G4_REJECT}  # all others: ANM-G3, review
 _QUALITY = {
     Verdict.PASS: codes.USABLE,
@@ -164,7 +164,7 @@ class _Writer:
         )
 
     def image(self, rank: int, n: int) -> list[Any]:
-        """Groups of one image: whole, body, worst window."""
+        """Groups of one image: whole, body, worst window, oddest place."""
         header = self.headers[int(self.score_map.frame[n])]
         groups: list[Any] = []
         for place, names in (
@@ -180,15 +180,19 @@ class _Writer:
                         source_images=[_measured(header)],
                     )
                 )
-        box = box_to_source(self.prepared.to_source[n], self.score_map.top_window[n])
-        groups.append(
-            sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-                **self._common(f"anomap window {rank}", codes.FINDING_IMAGE_REGION),
-                referenced_region=_outline(box, header),
-                measurements=self._scores(("mse_patch", "wd_patch"), n),
-            )
-        )
+        groups.append(self._box("window", rank, n, self.score_map.top_window, ("mse_patch", "wd_patch")))
+        if self.score_map.top_place is not None:
+            groups.append(self._box("place", rank, n, self.score_map.top_place, ("feature_patch",)))
         return groups
+
+    def _box(self, what: str, rank: int, n: int, boxes: Int64, names: tuple[str, ...]) -> Any:
+        """The outline of a box ``(N, 4)`` on the model grid, with scores."""
+        box = box_to_source(self.prepared.to_source[n], boxes[n])
+        return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+            **self._common(f"anomap {what} {rank}", codes.FINDING_IMAGE_REGION),
+            referenced_region=_outline(box, self.headers[int(self.score_map.frame[n])]),
+            measurements=self._scores(names, n),
+        )
 
     def segment(self, region: Region, segmentation: Dataset) -> Any:
         """A region by its segment."""

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from anomap.errors import AnomapError
 from anomap.scoring.windows import window_counts
-from anomap.types import Bool, Float32, Float64, Int64
+from anomap.types import Bool, Float64, Int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,22 +67,6 @@ def touches(window: Int64, masks: Bool) -> Bool:
     """
     pairs = zip(window, masks, strict=True)
     return np.array([mask[row0:row1, col0:col1].any() for (row0, col0, row1, col1), mask in pairs], np.bool_)
-
-
-def top_places(feature_map: Float32, shape: tuple[int, ...]) -> Int64:
-    """The pixels of each image's oddest place.
-
-    Args:
-        feature_map: ``(N, S, S)``, see `Reconstruction`.
-        shape: ``(H, W)`` of the images.
-
-    Returns:
-        ``(N, 4)`` as for `touches`.
-    """
-    sides = np.array(shape) // feature_map.shape[1]
-    flat = feature_map.reshape(len(feature_map), -1).argmax(axis=1)
-    first = np.stack(np.unravel_index(flat, feature_map.shape[1:]), axis=1) * sides
-    return np.concatenate([first, first + sides], axis=1)
 
 
 def chance_of_touching(masks: Bool, valid: Bool, window: int) -> Float64:

@@ -16,7 +16,7 @@ from anomap.errors import AnomapError
 from anomap.evaluation.auroc import RESAMPLES, Interval, auroc, auroc_interval, average_precision, fpr_at_tpr
 from anomap.evaluation.cases import Exhibit, exhibit
 from anomap.evaluation.data import EvaluationData
-from anomap.evaluation.localisation import PairedTest, chance_of_touching, paired_test, top_places, touches
+from anomap.evaluation.localisation import PairedTest, chance_of_touching, paired_test, touches
 from anomap.evaluation.measure import Measured, Ruler, fit_ruler
 from anomap.evaluation.paper import PaperFigures, drawn_aurocs, paper_figures, permutation_p
 from anomap.evaluation.pixel import PixelFigures, pixel_figures
@@ -24,6 +24,7 @@ from anomap.evaluation.scores import choose, subset
 from anomap.evaluation.store import Store
 from anomap.evaluation.synthetic import Kind, kinds
 from anomap.projection.schedule import FAST, ProjectionConfig
+from anomap.scoring import top_places
 from anomap.training.data import ImageSet
 from anomap.types import Float64, Int64
 
@@ -267,7 +268,7 @@ def _synthetic(
     found = ruler.measure(odd)
     valid, window = altered.valid[:, 0], ruler.bundle.info.window
     maps = ruler.maps(odd, found.found.reconstruction) if kind.local else {}
-    places = top_places(found.found.reconstruction.feature_map, valid.shape[1:])
+    places = top_places(found.found.reconstruction, valid.shape[1:])
     result = SyntheticResult(
         kind=kind.name,
         description=kind.description,

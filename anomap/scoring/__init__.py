@@ -21,9 +21,9 @@ from anomap.preprocessing.geometry import resample_to_source
 from anomap.scoring.residual import mean_squared_error, signed_residual, window_mean_squared_error
 from anomap.scoring.wasserstein import wasserstein, window_wasserstein
 from anomap.scoring.windows import Integers, centre_on_pixels, extend, window_counts
-from anomap.types import Bool, Float32, Float64, Prepared, Reconstruction, ScoreMap
+from anomap.types import Bool, Float32, Float64, Int64, Prepared, Reconstruction, ScoreMap
 
-__all__ = ["SCORES", "Score", "ScoreConfig", "body_by_corners", "quantise", "score", "window_area_px"]
+__all__ = ["SCORES", "Score", "ScoreConfig", "body_by_corners", "quantise", "score", "top_places", "window_area_px"]
 
 
 MAPS = ("residual", "mse", "wd", "feature")
@@ -138,6 +138,7 @@ def score(
         top_window=top_window,
         frame=prepared.frame.copy(),
         unit=prepared.spec.score_unit,
+        top_place=top_places(reconstruction, prepared.images.shape[2:]) if "feature_patch" in per_image else None,
     )
 
 
@@ -149,6 +150,20 @@ def _of_features(reconstruction: Reconstruction) -> dict[str, Float64]:
         "feature_patch": reconstruction.feature_map.max(axis=(1, 2)).astype(np.float64),
     }
     return {name: values for name, values in found.items() if not np.isnan(values).any()}
+
+
+def top_places(reconstruction: Reconstruction, shape: tuple[int, ...]) -> Int64:
+    """The pixels of each image's oddest place, ``(N, 4)`` as `ScoreMap.top_window`.
+
+    Args:
+        reconstruction: With a feature map.
+        shape: ``(H, W)`` of the images.
+    """
+    places = reconstruction.feature_map
+    sides = np.array(shape) // places.shape[1]
+    first = np.stack(np.unravel_index(places.reshape(len(places), -1).argmax(axis=1), places.shape[1:]), axis=1) * sides
+    corners: Int64 = np.concatenate([first, first + sides], axis=1)
+    return corners
 
 
 def quantise(images: Float32, levels: int) -> Integers:

@@ -85,6 +85,7 @@ def test_the_numbers_are_those_of_the_result(ct):
     scores = analysis.score_map.per_image
     assert number(found["anomap image 1"], "ANM-Q1") == pytest.approx(scores["mse_full"][worst], rel=1e-9)
     assert number(found["anomap window 1"], "ANM-Q2") == pytest.approx(scores["wd_patch"][worst], rel=1e-9)
+    assert number(found["anomap place 1"], "ANM-Q8") == pytest.approx(scores["feature_patch"][worst], rel=1e-9)
     first, second = analysis.result.regions
     assert number(found["anomap-R1"], "ANM-Q2") == first.peak_wd
     assert number(found["anomap-R1"], codes.VOLUME.value) == first.volume_ml
@@ -113,12 +114,21 @@ def test_outlines_enclose_regions_and_windows(radiograph):
     found = groups(report_of(analysis))
     box = next(i.GraphicData for i in items(found["anomap-P1"]) if i.ValueType == "SCOORD")
     assert list(box) == [20, 10, 41, 10, 41, 31, 20, 31, 20, 10]  # column, row; corners of pixels
-    window = np.reshape(
-        next(i.GraphicData for i in items(found["anomap window 1"]) if i.ValueType == "SCOORD"), (-1, 2)
-    )
-    assert window[:, 0].max() <= analysis.series.pixels.shape[2]
-    assert window.min() >= 0
-    assert tuple(window[0]) == tuple(window[-1])
+    boxes = {
+        name: np.reshape(next(i.GraphicData for i in items(found[name]) if i.ValueType == "SCOORD"), (-1, 2))
+        for name in ("anomap window 1", "anomap place 1")
+    }
+    for corners in boxes.values():
+        assert corners[:, 0].max() <= analysis.series.pixels.shape[2]
+        assert corners.min() >= 0
+        assert tuple(corners[0]) == tuple(corners[-1])
+    assert not np.array_equal(*boxes.values())
+
+
+def test_a_model_that_knows_no_places_has_no_group_for_one(radiograph):
+    analysis = analysed(radiograph, *DX_BOXES)
+    analysis = replace(analysis, score_map=replace(analysis.score_map, top_place=None))
+    assert not [name for name in groups(report_of(analysis)) if name.startswith("anomap place")]
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,23 @@ def with_square(row, col, side=4, value=0.5):
     return image
 
 
+def test_the_top_place_is_the_highest_of_the_feature_map_and_its_map_shows_it():
+    images = noise(n=2)
+    fit = fitted(images)
+    places = np.zeros((2, 8, 8), np.float32)
+    places[0, 2, 5], places[1, 7, 0] = 3.0, 4.0
+    found = score(prepared(images, frame=[0, 1]), replace(fit, feature_map=places), (2, 40, 50), config())
+    q = SIDE // 8
+    assert found.top_place.tolist() == [[2 * q, 5 * q, 3 * q, 6 * q], [7 * q, 0, 8 * q, q]]
+    assert found.per_image["feature_patch"].tolist() == [3.0, 4.0]
+    assert np.nanmax(found.maps["feature"][0]) == pytest.approx(3.0)
+    assert np.nanmax(found.maps["feature"][1]) == pytest.approx(4.0)
+    unknown = replace(fit, feature_map=np.full((2, 1, 1), np.nan, np.float32))
+    found = score(prepared(images, frame=[0, 1]), unknown, (2, 40, 50), config())
+    assert found.top_place is None
+    assert np.isnan(found.maps["feature"]).all()
+
+
 def test_the_top_window_holds_the_anomaly():
     image = with_square(10, 20) + noise(n=1, amplitude=0.02)[0, 0]
     found = score(prepared(image), fitted(np.zeros((SIDE, SIDE))), SHAPE, config())

@@ -207,6 +207,7 @@ def test_frames_without_a_body_have_no_slice_and_the_others_keep_their_place(tmp
     fit = rows_of(analysis.reconstruction, some)
     scores = replace(
         analysis.score_map, frame=some, top_window=analysis.score_map.top_window[some],
+        top_place=analysis.score_map.top_place[some],
         per_image={name: values[some] for name, values in analysis.score_map.per_image.items()},
     )  # fmt: skip
     ranked = {name: p[some] for name, p in analysis.result.p_by_score.items()}
