@@ -8,22 +8,21 @@ networks made for other tasks). The second needs no projection: it is the second
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anomap.errors import AnomapError
 from anomap.networks.stylegan2 import Discriminator
 from anomap.projection.losses import discriminator_features, distance
+from anomap.projection.parts import in_parts
 from anomap.projection.places import PlaceStatistics, measure_places
 from anomap.types import Bool, Float32, Float64
 
 RIDGE = 0.01  # of the features' variance, which is 1: directions in which training images hardly differ would rule
 MOST_AXES = 1024  # bounds the size of a bundle with wide networks
-_PIXELS = 64 * 64**2  # together: wide networks of 512 pixels take one image at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ def feature_distance(
     """
     if discriminator is None or statistics is None:
         return np.full(len(images), np.nan)
-    return _in_parts((images,), device, lambda part: statistics.distance(_pooled(discriminator, part)))
+    return in_parts((images,), device, lambda part: statistics.distance(_pooled(discriminator, part)))
 
 
 def pooled_features(images: Float32, discriminator: Discriminator, device: str) -> Float64:
@@ -93,7 +92,7 @@ def pooled_features(images: Float32, discriminator: Discriminator, device: str) 
 
     The deviations see what is small and strong, as needles are, where means drown it.
     """
-    return _in_parts((images,), device, lambda part: _pooled(discriminator, part))
+    return in_parts((images,), device, lambda part: _pooled(discriminator, part))
 
 
 def feature_residual(
@@ -114,24 +113,10 @@ def feature_residual(
     if discriminator is None:
         return np.full(len(images), np.nan)
     features = discriminator_features(discriminator)
-    return _in_parts((images, other, valid), device, lambda a, b, data: distance(features, b, a, data))
+    return in_parts((images, other, valid), device, lambda a, b, data: distance(features, b, a, data))
 
 
 def _pooled(discriminator: Discriminator, images: Tensor) -> Tensor:
     maps = discriminator.features(images)
     means, deviations = ([pool(values, dim=(2, 3)) for values in maps] for pool in (torch.mean, torch.std))
     return torch.cat([*means, *deviations], dim=1)
-
-
-@torch.no_grad()
-def _in_parts(arrays: tuple[Float32 | Bool, ...], device: str, work: Callable[..., Tensor]) -> Float64:
-    """`work` on some rows of all arrays at a time, on `device`, joined as float64."""
-    count, _, height, width = arrays[0].shape
-    parts, rows = [], max(1, _PIXELS // (height * width))
-    for start in range(0, max(count, 1), rows):
-        part = (torch.from_numpy(array[start : start + rows]).to(device) for array in arrays)
-        parts.append(work(*part).double().cpu().numpy())
-    joined: Float64 = np.concatenate(parts)
-    if not np.isfinite(joined).all():  # NaN is how "there is no such network" is said
-        raise AnomapError("E501", "the discriminator's features did not stay finite")
-    return joined

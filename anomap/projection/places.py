@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anomap.errors import AnomapError
 from anomap.networks.stylegan2 import Discriminator
+from anomap.projection.parts import in_parts, parts
 from anomap.types import Float32
 
 SIDES = (16, 8)  # places along a side: a sixteenth is the window of the paper, an eighth that of the small models
 RIDGE = 0.05  # of the features' variance, which is 1
 PRIOR_PATIENTS = 8  # so many patients' worth the covariance of all places counts beside that of one
 MOST_NUMBERS = 2**20  # in the covariances of one side: bounds the size of a bundle with wide networks
-_ROWS = 16  # images at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +60,16 @@ def measure_places(
     """
     count = Counter(patients)
     weights = torch.tensor([1 / count[name] / len(count) for name in patients], dtype=torch.float64, device=device)
-    sums: dict[int, list[Tensor]] = {}
-    for start in range(0, len(images), _ROWS):
-        part = torch.from_numpy(images[start : start + _ROWS]).to(device)
-        for maps in _grids(discriminator, part):
+    sums: dict[int, tuple[Tensor, Tensor]] = {}
+    for rows in parts(images):
+        for maps in _grids(discriminator, torch.from_numpy(images[rows]).to(device)):
             side = maps.shape[-1]
             values = maps[:, : _channels(maps)].double().permute(2, 3, 0, 1)  # [S, S, N, C]
-            weighted = values * weights[start : start + _ROWS, None]
-            products = weighted.transpose(2, 3) @ values
-            if side not in sums:
-                sums[side] = [torch.zeros_like(weighted.sum(dim=2)), torch.zeros_like(products)]
-            sums[side][0] += weighted.sum(dim=2)
-            sums[side][1] += products
+            weighted = values * weights[rows, None]
+            mean, products = weighted.sum(dim=2), weighted.transpose(2, 3) @ values
+            if side in sums:
+                mean, products = mean + sums[side][0], products + sums[side][1]
+            sums[side] = mean, products
     return tuple(_statistics(mean, products, len(count)) for mean, products in sums.values())
 
 
@@ -91,14 +88,8 @@ def place_map(
     """
     if discriminator is None or not statistics or not len(images):
         return np.full((len(images), 1, 1), np.nan, np.float32)
-    parts = []
-    for start in range(0, len(images), _ROWS):
-        part = torch.from_numpy(images[start : start + _ROWS]).to(device)
-        parts.append(_distances(discriminator, part, statistics).cpu().numpy())
-    joined: Float32 = np.concatenate(parts)
-    if not np.isfinite(joined).all():  # NaN is how "there is no such network" is said
-        raise AnomapError("E501", "the discriminator's features did not stay finite")
-    return joined
+    found = in_parts((images,), device, lambda part: _distances(discriminator, part, statistics))
+    return found.astype(np.float32)
 
 
 def _grids(discriminator: Discriminator, images: Tensor) -> list[Tensor]:

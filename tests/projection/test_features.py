@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from anomap.errors import AnomapError
 from anomap.evaluation.scores import score_images
 from anomap.projection import features as module
+from anomap.projection import parts
 from anomap.projection.features import (
     RIDGE,
     feature_distance,
@@ -88,9 +89,9 @@ def test_what_overflows_is_an_error_not_an_absent_score(toy_bundle) -> None:
 def test_the_parts_change_nothing(toy_bundle, monkeypatch) -> None:
     images = trunks(9).images
     whole = pooled_features(images, toy_bundle.discriminator, "cpu")
-    monkeypatch.setattr(module, "_PIXELS", 4 * 32**2)
+    monkeypatch.setattr(parts, "_PIXELS", 4 * 32**2)
     np.testing.assert_allclose(pooled_features(images, toy_bundle.discriminator, "cpu"), whole, rtol=1e-4, atol=1e-6)
-    monkeypatch.setattr(module, "_PIXELS", 1)
+    monkeypatch.setattr(parts, "_PIXELS", 1)
     np.testing.assert_allclose(pooled_features(images, toy_bundle.discriminator, "cpu"), whole, rtol=1e-4, atol=1e-6)
 
 
