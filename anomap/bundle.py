@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from anomap.networks.encoder import Encoder
-    from anomap.networks.stylegan2 import Discriminator, Generator
+    from anomap.networks.stylegan2 import Discriminator, Generator, NetworkConfig
     from anomap.projection import FeatureStatistics, WStatistics
 
 FORMAT = "anomap.bundle/1"
@@ -229,9 +229,9 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         if DISCRIMINATOR in info.files:
             discriminator = ready(Discriminator(config), load_file(folder / DISCRIMINATOR, device=device))
         known = part("features.")  # bundles of earlier versions and imported ones have none
-        features = _feature_statistics(known) if known else None
+        features = _feature_statistics(known, config) if known else None
         statistics = WStatistics(mean=weights["w.mean"], spread=float(weights["w.spread"]), whiten=weights["w.whiten"])
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         raise AnomapError("E302", f"weights of bundle {info.name!r} do not fit its network") from error
     return Bundle(
         info=info,
@@ -245,18 +245,24 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
     )
 
 
-def _feature_statistics(known: Mapping[str, Tensor]) -> FeatureStatistics:
-    """From the tensors "mean", "whiten" and, of each grid of places, "<side>.mean" and "<side>.whiten"."""
+def _feature_statistics(known: Mapping[str, Tensor], config: NetworkConfig) -> FeatureStatistics:
+    """From the tensors "mean", "whiten" and, of each grid of places, "<side>.mean" and "<side>.whiten".
+
+    Raises:
+        KeyError, ValueError: When one lacks or doesn't fit the network.
+    """
     from anomap.projection import FeatureStatistics, PlaceStatistics
 
-    sides = sorted((int(name.split(".")[0]) for name in known if name.endswith(".mean")), reverse=True)
-    return FeatureStatistics(
-        mean=known["mean"],
-        whiten=known["whiten"],
-        places=tuple(
-            PlaceStatistics(mean=known[f"{side}.mean"], whiten=known[f"{side}.whiten"].float()) for side in sides
-        ),
-    )
+    places = []
+    for side in sorted((int(name.split(".")[0]) for name in known if name.endswith(".mean")), reverse=True):
+        mean, whiten = known[f"{side}.mean"], known[f"{side}.whiten"].float()
+        channels = len(mean)
+        if side not in config.resolutions[:-1] or channels > config.width(side):
+            raise ValueError(f"the network has no {side} x {side} places of {channels} features")
+        if mean.shape != (channels, side, side) or whiten.shape != (side, side, channels, channels):
+            raise ValueError(f"statistics of {side} x {side} places are of another shape")
+        places.append(PlaceStatistics(mean=mean, whiten=whiten))
+    return FeatureStatistics(mean=known["mean"], whiten=known["whiten"], places=tuple(places))
 
 
 def write_bundle(

@@ -12,6 +12,7 @@ from anomap.bundle import (
     COHORT,
     METADATA,
     WEIGHTS,
+    Bundle,
     list_bundles,
     load_bundle,
     read_cohort,
@@ -21,6 +22,7 @@ from anomap.bundle import (
     write_cohort,
 )
 from anomap.errors import AnomapError
+from anomap.projection import FeatureStatistics, PlaceStatistics
 
 
 @pytest.fixture
@@ -51,18 +53,49 @@ def test_everybody_may_read_weights_who_may_read_metadata(toy_models: Path) -> N
     assert len(modes) == 1
 
 
-def test_a_bundle_without_feature_statistics_loads(folder: Path, toy_models: Path) -> None:
-    bundle = load_bundle(toy_models / "toy-ct")
-    assert bundle.feature_statistics is not None
-    assert bundle.discriminator is not None
+def rewrite(folder: Path, bundle: Bundle, statistics: FeatureStatistics | None) -> None:
+    """Write the bundle in `folder` again with other statistics of features."""
     section = json.loads((folder / METADATA).read_text())["anomap"]
     kept = {name: section[name] for name in ("modalities", "body_part", "population", "window", "levels", "training")}
     write_bundle(
         folder, metadata={"name": "toy-ct", "version": "0.0.2"}, section=kept, spec=bundle.spec,
         generator=bundle.generator, encoder=bundle.encoder, discriminator=bundle.discriminator,
-        w_statistics=bundle.w_statistics,
+        w_statistics=bundle.w_statistics, feature_statistics=statistics,
     )  # fmt: skip
+
+
+def test_a_bundle_without_feature_statistics_loads(folder: Path, toy_models: Path) -> None:
+    bundle = load_bundle(toy_models / "toy-ct")
+    assert bundle.feature_statistics is not None
+    assert bundle.discriminator is not None
+    rewrite(folder, bundle, replace(bundle.feature_statistics, places=()))
+    found = load_bundle(folder).feature_statistics
+    assert found is not None
+    assert found.places == ()
+    rewrite(folder, bundle, None)
     assert load_bundle(folder).feature_statistics is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "whiten"),
+    [
+        ((3, 8, 8), (8, 8, 4, 4)),
+        ((3, 8, 8), (3, 3, 8, 8)),
+        ((3, 9, 9), (9, 9, 3, 3)),
+        ((3, 64, 64), (64, 64, 3, 3)),
+        ((3, 32, 32), (32, 32, 3, 3)),
+        ((99, 8, 8), (8, 8, 99, 99)),
+    ],
+)
+def test_statistics_of_places_that_do_not_fit_the_network_are_refused(
+    folder: Path, toy_models: Path, mean: tuple[int, ...], whiten: tuple[int, ...]
+) -> None:
+    bundle = load_bundle(toy_models / "toy-ct")
+    assert bundle.feature_statistics is not None
+    places = PlaceStatistics(mean=torch.zeros(mean), whiten=torch.zeros(whiten))
+    rewrite(folder, bundle, replace(bundle.feature_statistics, places=(places,)))
+    with pytest.raises(AnomapError, match="E302"):
+        load_bundle(folder)
 
 
 def test_listing_names_every_bundle(toy_models: Path) -> None:

@@ -38,6 +38,11 @@ class PlaceStatistics:
     mean: Tensor
     whiten: Tensor
 
+    @property
+    def side(self) -> int:
+        """S."""
+        return self.mean.shape[-1]
+
     def squares(self, features: Tensor) -> Tensor:
         """Squared Mahalanobis distance per channel of ``[N, C', S, S]``, ``[N, S, S]``; channels from C on are left."""
         centred = features[:, : len(self.mean)] - self.mean
@@ -62,8 +67,9 @@ def measure_places(
     weights = torch.tensor([1 / count[name] / len(count) for name in patients], dtype=torch.float64, device=device)
     sums: dict[int, tuple[Tensor, Tensor]] = {}
     for rows in parts(images):
-        for maps in _grids(discriminator, torch.from_numpy(images[rows]).to(device)):
-            side = maps.shape[-1]
+        for side, maps in _grids(discriminator, torch.from_numpy(images[rows]).to(device)).items():
+            if side not in SIDES:
+                continue
             values = maps[:, : _channels(maps)].double().permute(2, 3, 0, 1)  # [S, S, N, C]
             weighted = values * weights[rows, None]
             mean, products = weighted.sum(dim=2), weighted.transpose(2, 3) @ values
@@ -92,9 +98,10 @@ def place_map(
     return found.astype(np.float32)
 
 
-def _grids(discriminator: Discriminator, images: Tensor) -> list[Tensor]:
-    with torch.no_grad():
-        return [maps for maps in discriminator.features(images) if maps.shape[-1] in SIDES]
+@torch.no_grad()
+def _grids(discriminator: Discriminator, images: Tensor) -> dict[int, Tensor]:
+    """Features of all blocks by the number of places along a side, the finest first."""
+    return {maps.shape[-1]: maps for maps in discriminator.features(images)}
 
 
 def _channels(maps: Tensor) -> int:
@@ -116,10 +123,9 @@ def _statistics(mean: Tensor, products: Tensor, patients: int) -> PlaceStatistic
 
 def _distances(discriminator: Discriminator, images: Tensor, statistics: tuple[PlaceStatistics, ...]) -> Tensor:
     grids = _grids(discriminator, images)
-    squares = [known.squares(maps) for known, maps in zip(statistics, grids, strict=True)]
-    side = max(len(one[0]) for one in squares)
+    side = max(known.side for known in statistics)
     total = torch.zeros(len(images), side, side, device=images.device)
-    for one in squares:
-        times = side // one.shape[1]
-        total += one.repeat_interleave(times, 1).repeat_interleave(times, 2)
-    return (total / len(squares)).sqrt()
+    for known in statistics:
+        times = side // known.side
+        total += known.squares(grids[known.side]).repeat_interleave(times, 1).repeat_interleave(times, 2)
+    return (total / len(statistics)).sqrt()
