@@ -93,6 +93,7 @@ interactive: $(VENV)/.dev ## how long a viewer waits; writes benchmarks/results/
 
 quality: $(VENV)/.dev ## evaluate the shipped models, tables into their cards (needs ../shared/data)
 	$(BIN)/python benchmarks/quality.py --bundle models/cxr-64 --data ../shared/data/cxr
+	$(BIN)/python benchmarks/quality.py --bundle models/cxr-128 --data ../shared/data/cxr
 	$(BIN)/python benchmarks/quality.py --bundle models/ct-64 --data ../shared/data/ct
 
 segmenter: $(VENV)/.dev ## train the segmenter of the gate's example (needs ../shared/data)
