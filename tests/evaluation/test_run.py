@@ -98,6 +98,8 @@ def test_every_kind_is_planted_into_one_image_of_each_patient(quality: Evaluatio
     assert control.kind == UNALTERED
     assert control.pairs["wd_patch"].median_rise == pytest.approx(0, abs=1e-3)
     assert 0 <= needle.touched <= 6
+    assert 0 <= needle.touched_by_place <= 6
+    assert "feature" in needle.maps
     assert 0 < needle.expected_touched < 6
 
 
@@ -155,6 +157,8 @@ def test_a_perfect_reconstruction_finds_every_needle(toy_bundle, sets, monkeypat
     found = evaluate(toy_bundle, data_of(sets, categories=()), CONFIG).synthetic[0]
     assert found.kind == "needle"
     assert found.pairs["wd_patch"].raised == found.touched == found.images == 6
+    assert found.touched_by_place is None, "the model knows no places"
+    assert "feature" not in found.maps
     assert found.pairs["wd_patch"].p_value == pytest.approx(0.5**6)
     assert found.maps["residual"].average_precision > 0.9
     assert found.maps["wd"].froc[0.25] == 1.0
