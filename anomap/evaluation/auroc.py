@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from anomap.errors import AnomapError
-from anomap.types import Float64
+from anomap.types import Float64, Int64
 
 RESAMPLES = 2000
 MIN_PATIENTS = 5  # with fewer there is no spread of patients to draw from: an interval would only look precise
@@ -117,19 +117,45 @@ def auroc_interval(
         return None
     patients, member = np.unique([*normal_patients, *anomalous_patients], return_inverse=True)
     normal_of, anomalous_of = np.split(member, [len(normal)])
-    wins = (np.greater.outer(anomalous, normal) + 0.5 * np.equal.outer(anomalous, normal)).astype(np.float64)  # [B, A]
+    won = wins(normal, anomalous)
     rng = np.random.default_rng(seed)
     draws: list[Float64] = []
     missing = resamples
     while missing:
         count = min(missing, max(1, _AT_ONCE // (len(member) + len(patients))))
         times = rng.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=count)  # [count, P]
-        weight_normal, weight_anomalous = times[:, normal_of], times[:, anomalous_of]
-        pairs = weight_normal.sum(axis=1) * weight_anomalous.sum(axis=1)
-        won = ((weight_anomalous @ wins) * weight_normal).sum(axis=1)
-        draws.append(won[pairs > 0] / pairs[pairs > 0])
+        found = weighted_aurocs(won, times[:, normal_of], times[:, anomalous_of])
+        draws.append(found[np.isfinite(found)])
         missing -= len(draws[-1])
-    low, high = np.quantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
+    return quantiles(np.concatenate(draws), level)
+
+
+def wins(normal: Float64, anomalous: Float64) -> Float64:
+    """Which anomalous score beats which normal one, ``(B, A)``: 1, or a half where they are equal."""
+    result: Float64 = np.greater.outer(anomalous, normal) + 0.5 * np.equal.outer(anomalous, normal)
+    return result
+
+
+def weighted_aurocs(won: Float64, normal: Int64, anomalous: Int64) -> Float64:
+    """AUROCs with images counted several times.
+
+    Args:
+        won: From `wins`.
+        normal: ``(draws, A)`` how often each normal image counts.
+        anomalous: ``(draws, B)`` how often each anomalous one.
+
+    Returns:
+        ``(draws,)``, NaN where a side is empty.
+    """
+    pairs = normal.sum(axis=1) * anomalous.sum(axis=1)
+    total = ((anomalous @ won) * normal).sum(axis=1)
+    result: Float64 = np.where(pairs > 0, total / np.maximum(pairs, 1), np.nan)
+    return result
+
+
+def quantiles(values: Float64, level: float = 0.95) -> Interval:
+    """The middle of the values that holds a share of `level` of them."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(low=float(low), high=float(high))
 
 

@@ -26,6 +26,7 @@ class Evaluate:
     synthetic_images: int = 40  # normal images that receive them, one a patient
     cap: int | None = None  # at most so many images of a category, chosen by the hash of their names
     cap_normal: int | None = None  # the same of the normal images
+    mean: tuple[str, ...] = ()  # categories to form a mean over, with an interval
     seeds: int = 1  # projections an image for the scores over seeds (the paper took 5)
     preset: Literal["fast", "paper"] = "fast"  # see anomap analyze
     steps: int | None = None  # projection steps, instead of the preset's

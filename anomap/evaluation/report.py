@@ -46,6 +46,7 @@ def evaluation_files(options: Evaluate, folder: Path, listener: Callable[[str, i
         cap=options.cap,
         cap_normal=options.cap_normal,
         seeds=options.seeds,
+        mean=options.mean,
     )
     bundle = load_bundle(folder, device)
     store = None

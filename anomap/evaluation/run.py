@@ -1,6 +1,7 @@
 """The quality of a bundle in figures: separation by category, pairs, planted anomalies, baselines beside everything.
 
-No mean over categories is formed: detectors differ from one kind of anomaly to the next, and a mean hides it.
+A mean over categories is formed for those that are named only: detectors differ from one kind of anomaly to the next,
+and a mean hides it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Literal
 import numpy as np
 
 from anomap.bundle import Bundle
+from anomap.calibration import COMBINED
 from anomap.errors import AnomapError
 from anomap.evaluation.auroc import RESAMPLES, Interval, auroc, auroc_interval, average_precision, fpr_at_tpr
 from anomap.evaluation.cases import Exhibit, exhibit
 from anomap.evaluation.data import EvaluationData
 from anomap.evaluation.localisation import PairedTest, chance_of_touching, paired_test, touches
+from anomap.evaluation.means import MeanResult, Scored, mean_aurocs
 from anomap.evaluation.measure import Measured, Ruler, fit_ruler
 from anomap.evaluation.paper import PaperFigures, drawn_aurocs, paper_figures, permutation_p
 from anomap.evaluation.pixel import PixelFigures, pixel_figures
@@ -44,6 +47,7 @@ class EvaluationConfig:
     cap_normal: int | None = None  # the same of the normal images
     seeds: int = 1  # projections an image for the scores over seeds
     resamples: int = RESAMPLES  # draws of patients for the intervals
+    mean: tuple[str, ...] = ()  # categories that a mean is formed over
 
     def __post_init__(self) -> None:
         if min(n for n in self._numbers() if n is not None) < 1:
@@ -139,6 +143,7 @@ class Evaluation:
     region_threshold: float  # window WD that one in twenty normal images exceeds somewhere
     categories: tuple[CategoryResult, ...]
     synthetic: tuple[SyntheticResult, ...]
+    mean: MeanResult | None  # over `EvaluationConfig.mean`
     exhibits: tuple[Exhibit, ...]  # pictures and curves, for the page only
 
 
@@ -162,6 +167,9 @@ def evaluate(
     Raises:
         AnomapError: As the stages do; E200 when there is nothing to compare the normal images with.
     """
+    unknown = set(config.mean) - {images.categories[0] for images in data.categories}
+    if unknown:
+        raise AnomapError("E200", f"no category {sorted(unknown)[0]!r} to average over")
     if not data.categories and not config.synthetic:
         raise AnomapError("E200", "there are no anomalous images: nothing to evaluate", "Pass --synthetic.")
     name = "normal"
@@ -174,11 +182,14 @@ def evaluate(
     settings = {"seeds": config.seeds, "store": store, "progress": progress}
     ruler, reference = fit_ruler(bundle, data.train, normal, config.projection, **settings)  # type: ignore[arg-type]
     categories, exhibits, planted = [], [exhibit("normal", reference, None, ruler)], []
+    averaged: dict[str, Scored] = {}
     for images in data.categories:
         name = images.categories[0]
         found = ruler.measure(_capped(images, config.cap))
         categories.append(_category(found, reference, frozenset(data.train.sources), data.origins, config))
         exhibits.append(exhibit(name, found, reference, ruler))
+        if name in config.mean:
+            averaged[name] = (found.scores, found.images.patients)
     for kind in kinds(bundle.spec).values() if config.synthetic else ():
         name = f"synthetic {kind.name}"
         planted.append(_synthetic(kind, ruler, reference, config))
@@ -191,8 +202,16 @@ def evaluate(
         region_threshold=ruler.cohort.region_threshold,
         categories=tuple(categories),
         synthetic=tuple(result for result, _ in planted),
+        mean=_mean(reference, averaged, config),
         exhibits=(*exhibits, *(shown for _, shown in planted)),
     )
+
+
+def _mean(reference: Measured, averaged: dict[str, Scored], config: EvaluationConfig) -> MeanResult | None:
+    if not averaged:
+        return None
+    normal = (reference.scores, reference.images.patients)
+    return mean_aurocs(normal, averaged, COMBINED, resamples=config.resamples)
 
 
 def _capped(images: ImageSet, cap: int | None) -> ImageSet:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from anomap.calibration import COMBINED
-from anomap.evaluation.auroc import MIN_PATIENTS
+from anomap.evaluation.auroc import MIN_PATIENTS, Interval
+from anomap.evaluation.means import MeanResult
 from anomap.evaluation.measure import ALL_SCORES, MAPS, OPPONENTS
 from anomap.evaluation.more import MORE
 from anomap.evaluation.paper import DRAWS
@@ -48,10 +49,11 @@ def evaluation_json(result: Evaluation) -> dict[str, Any]:
         },
         "categories": [_plain(row) for row in result.categories],
         "synthetic": [_plain(row) for row in result.synthetic],
+        "mean": None if result.mean is None else _plain(result.mean),
     }
 
 
-def _plain(row: CategoryResult | SyntheticResult) -> Any:
+def _plain(row: CategoryResult | SyntheticResult | MeanResult) -> Any:
     return json.loads(json.dumps(asdict(row)))  # tuples and numbers as keys become what they are in a file
 
 
@@ -89,8 +91,8 @@ def introduction(result: Evaluation) -> list[str]:
 
 def tables(result: Evaluation) -> list[Table]:
     """Every table that there is something to say in."""
-    made = [_own(result), _opponents(result), _operating(result), _more(result), _pairs(result), _paper(result)]
-    made += [_planted(result), _pointing(result), _maps(result)]
+    made = [_own(result), _opponents(result), _operating(result), _mean(result), _more(result), _pairs(result)]
+    made += [_paper(result), _planted(result), _pointing(result), _maps(result)]
     return [table for table in made if table[3]]
 
 
@@ -101,6 +103,26 @@ def _own(result: Evaluation) -> Table:
 def _opponents(result: Evaluation) -> Table:
     text = "The same without a projection: a generator that does not beat these has no case."
     return "Baselines", text, *_aurocs(result.categories, OPPONENTS)
+
+
+def _mean(result: Evaluation) -> Table:
+    if result.mean is None:
+        return "Mean", "", [], []
+    found = result.mean
+    text = (
+        f"Over {', '.join(map(_words, found.categories))}, each counting the same: {found.images} images of "
+        f"{found.patients} patients. Intervals over patients; those of the difference are from the same draws."
+    )
+    shown = [name for name in (COMBINED, *OWN[:-1], *OPPONENTS) if name in found.scores]
+    rows = [
+        [_words(name), f"{one.auroc:.3f} {_range(one.interval)}", "" if name == COMBINED else _range(one.below)]
+        for name, one in ((name, found.scores[name]) for name in shown)
+    ]
+    return "Mean", text, ["score", "mean AUROC", "combined has more by"], rows
+
+
+def _range(interval: Interval) -> str:
+    return f"[{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def _more(result: Evaluation) -> Table:

@@ -126,6 +126,18 @@ def test_a_cap_leaves_the_same_images_every_time(toy_bundle, sets) -> None:
     assert once.categories[0].wd_mse_p is None
 
 
+def test_a_mean_is_formed_over_the_named_categories_only(toy_bundle, sets, quality: Evaluation) -> None:
+    assert quality.mean is None
+    config = replace(CONFIG, synthetic=False, mean=("foreign", "inverted"))
+    found = evaluate(toy_bundle, data_of(sets), config)
+    assert found.mean is not None
+    assert set(found.mean.categories) == {"foreign", "inverted"}
+    each = [row.separation["combined"].auroc for row in found.categories]
+    assert found.mean.scores["combined"].auroc == pytest.approx(np.mean(each))
+    with pytest.raises(AnomapError, match="E200 no category 'knee'"):
+        evaluate(toy_bundle, data_of(sets), replace(config, mean=("knee",)))
+
+
 def test_pairs_need_their_origin_among_the_normal_images(sets) -> None:
     _, normal, (swapped, _) = sets
     rows, partners = paired_rows(swapped, normal, {swapped.names[3]: normal.names[7], swapped.names[4]: "elsewhere"})

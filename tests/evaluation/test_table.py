@@ -7,6 +7,7 @@ import pytest
 from anomap.evaluation.auroc import Interval
 from anomap.evaluation.cases import Case, Exhibit
 from anomap.evaluation.localisation import PairedTest
+from anomap.evaluation.means import MeanAuroc, MeanResult
 from anomap.evaluation.measure import ALL_SCORES, OPPONENTS
 from anomap.evaluation.paper import PaperFigures
 from anomap.evaluation.pixel import FROC_RATES, PixelFigures
@@ -59,6 +60,13 @@ def made_evaluation() -> Evaluation:
                 touched_by_seed=(), expected_touched=None, maps={},
             ),
         ),
+        mean=MeanResult(
+            categories=("upside_down", "thin_mass"), images=33, patients=32,
+            scores={
+                name: MeanAuroc(auroc=0.6, interval=Interval(low=0.5, high=0.7), below=Interval(low=-0.1, high=0.1234))
+                for name in ("combined", "pca_mse")
+            },
+        ),
         exhibits=(
             Exhibit(name="normal", cases=(case,), curves={}),
             Exhibit(name="<knee>", cases=(case, marked), curves={"combined": curve, "wd_patch": curve}),
@@ -90,6 +98,17 @@ def test_tables_hold_figures_numbers_and_marks(quality: Evaluation) -> None:
     assert [row[0] for row in rows_of(quality, "Synthetic anomalies")] == ["thin needle", "blur"]
 
 
+def test_a_mean_stands_beside_those_of_the_baselines(quality: Evaluation) -> None:
+    text, rows = next((text, rows) for name, text, _, rows in tables(quality) if name == "Mean")
+    assert text.startswith("Over upside down, thin mass, each counting the same: 33 images of 32 patients.")
+    assert rows == [
+        ["combined", "0.600 [0.500, 0.700]", ""],
+        ["pca mse", "0.600 [0.500, 0.700]", "[-0.100, 0.123]"],
+    ]
+    assert evaluation_json(quality)["mean"]["scores"]["pca_mse"]["below"] == {"low": -0.1, "high": 0.1234}
+    assert "Mean" not in [name for name, *_ in tables(replace(quality, mean=None))]
+
+
 def test_every_row_has_as_many_cells_as_its_head(quality: Evaluation) -> None:
     text = evaluation_markdown(quality, "toy on paper")
     assert text.startswith("### toy on paper\n")
@@ -108,7 +127,7 @@ def test_shares_over_seeds_have_a_column_only_where_there_are_seeds(quality: Eva
 def test_tables_without_rows_are_left_out(quality: Evaluation) -> None:
     bare = replace(quality, categories=quality.categories[1:], synthetic=())
     assert [name for name, *_ in tables(bare)] == [
-        "Scores", "Baselines", "Average precision, false positives", "Ablation",
+        "Scores", "Baselines", "Average precision, false positives", "Mean", "Ablation",
     ]  # fmt: skip
 
 
