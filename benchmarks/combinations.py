@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from anomap.bundle import load_bundle
+from anomap.bundle import Bundle, load_bundle
 from anomap.calibration.conformal import z_scores
 from anomap.evaluation.machine import describe_machine
 from anomap.evaluation.measure import fit_ruler
 from anomap.evaluation.scores import choose, subset
 from anomap.evaluation.store import Store
 from anomap.evaluation.synthetic import UNALTERED, kinds
-from anomap.projection.schedule import FAST
+from anomap.projection.schedule import FAST, ProjectionConfig
 from anomap.scoring import SCORES
 from anomap.training.data import load_images
 from anomap.types import Float64, Int64
@@ -99,30 +99,45 @@ def combined(scores: ScoresOf, normal: ScoresOf, names: tuple[str, ...]) -> Floa
     return result
 
 
-def main(words: list[str] | None = None) -> int:
-    """Measure, rank, write."""
-    options = arguments(words)
-    torch.set_num_threads(options.threads)
-    bundle = load_bundle(options.bundle)
-    store = Store(folder=options.work, bundle_sha256=bundle.info.sha256, projection=FAST, device="cpu")
-    train, images = (load_images(options.data, bundle.spec, split, "normal") for split in ("train", "val"))
-    ruler, measured = fit_ruler(bundle, train, images, FAST, store=store)
-    rows = choose(images, options.images, per_patient=True)
-    plain, odd = subset(images, rows), {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """Scores of normal images and of some of them with each kind of anomaly planted."""
+
+    normal: dict[str, Float64]  # score -> (N,)
+    odd: dict[str, dict[str, Float64]]  # kind -> score -> (M,)
+    rows: Int64  # (M,) which normal images were altered
+    patients: tuple[str, ...]  # N
+
+
+def measure(bundle: Bundle, data: Path, images: int, projection: ProjectionConfig, work: Path) -> Planted:
+    """Score validation images, and `images` of them, one a patient, with each kind of anomaly."""
+    store = Store(folder=work, bundle_sha256=bundle.info.sha256, projection=projection, device="cpu")
+    train, whole = (load_images(data, bundle.spec, split, "normal") for split in ("train", "val"))
+    ruler, measured = fit_ruler(bundle, train, whole, projection, store=store)
+    rows = choose(whole, images, per_patient=True)
+    plain, odd = subset(whole, rows), {}
     names = [name for name in SCORES if name in measured.scores]
     for kind in kinds(bundle.spec).values():
         altered = replace(plain, prepared=kind.apply(plain.prepared)[0])
         print(kind.name, file=sys.stderr, flush=True)
         scores = ruler.measure(altered).scores
         odd[kind.name] = {name: scores[name] for name in names}
-    normal = {name: measured.scores[name] for name in names}
-    table = ranking(normal, odd, rows, patient_weights(images.patients))
+    return Planted(normal={name: measured.scores[name] for name in names}, odd=odd, rows=rows, patients=whole.patients)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure, rank, write."""
+    options = arguments(words)
+    torch.set_num_threads(options.threads)
+    bundle = load_bundle(options.bundle)
+    found = measure(bundle, options.data, options.images, FAST, options.work)
+    table = ranking(found.normal, found.odd, found.rows, patient_weights(found.patients))
     content = {
         "format": FORMAT,
         "bundle": {"name": bundle.info.name, "sha256": bundle.info.sha256},
         "machine": describe_machine("cpu", ROOT),
-        "normal": {"images": len(images.names), "patients": len(set(images.patients))},
-        "altered": len(rows),
+        "normal": {"images": len(found.patients), "patients": len(set(found.patients))},
+        "altered": len(found.rows),
         "combinations": table,
     }
     options.output.mkdir(parents=True, exist_ok=True)
