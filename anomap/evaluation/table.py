@@ -97,7 +97,8 @@ def tables(result: Evaluation) -> list[Table]:
 
 
 def _own(result: Evaluation) -> Table:
-    return "Scores", "From projection into the generator.", *_aurocs(result.categories, OWN)
+    text = "From projection into the generator; feature distance and feature patch ask its discriminator alone."
+    return "Scores", text, *_aurocs(result.categories, OWN)
 
 
 def _opponents(result: Evaluation) -> Table:
