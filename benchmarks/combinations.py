@@ -78,19 +78,33 @@ def ranking(normal: ScoresOf, odd: Mapping[str, ScoresOf], rows: Int64, weights:
     """
     found = []
     for names in chain.from_iterable(combinations(normal, size) for size in range(1, LARGEST + 1)):
-        usual = combined(normal, normal, names)
-        values = {kind: combined(scores, normal, names) for kind, scores in odd.items()}
-        aurocs = {kind: balanced_auroc(usual, other, weights) for kind, other in values.items()}
-        planted = [kind for kind in values if kind != UNALTERED]
+        auroc, raised = separation(normal, odd, rows, weights, names)
         found.append(
             {
                 "scores": list(names),
-                "mean_auroc": float(np.mean([aurocs[kind] for kind in planted])),
-                "raised": float(np.mean([(values[kind] > usual[rows]).mean() for kind in planted])),
-                "auroc": aurocs,
+                "mean_auroc": over_kinds(auroc),
+                "raised": over_kinds(raised),
+                "auroc": auroc,
             }
         )
     return sorted(found, key=lambda row: -row["mean_auroc"])
+
+
+def separation(
+    normal: ScoresOf, odd: Mapping[str, ScoresOf], rows: Int64, weights: Float64, names: tuple[str, ...]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Of some scores together: kind -> AUROC, and kind -> share that scores higher than without the anomaly."""
+    usual = combined(normal, normal, names)
+    values = {kind: combined(scores, normal, names) for kind, scores in odd.items()}
+    return (
+        {kind: balanced_auroc(usual, other, weights) for kind, other in values.items()},
+        {kind: float((other > usual[rows]).mean()) for kind, other in values.items()},
+    )
+
+
+def over_kinds(values: Mapping[str, float]) -> float:
+    """Mean over all kinds but the control."""
+    return float(np.mean([value for kind, value in values.items() if kind != UNALTERED]))
 
 
 def combined(scores: ScoresOf, normal: ScoresOf, names: tuple[str, ...]) -> Float64:

@@ -15,14 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from anomap.bundle import load_bundle
 from anomap.evaluation.machine import describe_machine
-from anomap.evaluation.synthetic import UNALTERED
 from anomap.projection.schedule import preset
-from benchmarks.combinations import ROOT, Planted, balanced_auroc, combined, measure, patient_weights
+from benchmarks.combinations import ROOT, Planted, measure, over_kinds, patient_weights, separation
 
 FORMAT = "anomap.steps/1"
 STEPS = (0, 10, 30, 100, 300)
@@ -46,18 +44,9 @@ def figures(found: Planted, combines: tuple[str, ...]) -> dict[str, Any]:
     weights = patient_weights(found.patients)
     table = {}
     for name, parts in {"combined": combines, **{name: (name,) for name in found.normal}}.items():
-        usual = combined(found.normal, found.normal, parts)
-        values = {kind: combined(scores, found.normal, parts) for kind, scores in found.odd.items()}
-        table[name] = {
-            "auroc": {kind: balanced_auroc(usual, odd, weights) for kind, odd in values.items()},
-            "raised": {kind: float((odd > usual[found.rows]).mean()) for kind, odd in values.items()},
-        }
+        auroc, raised = separation(found.normal, found.odd, found.rows, weights, parts)
+        table[name] = {"auroc": auroc, "raised": raised}
     return table
-
-
-def mean(table: dict[str, Any], score: str) -> float:
-    """Mean AUROC of a score over all kinds but the control."""
-    return float(np.mean([value for kind, value in table[score]["auroc"].items() if kind != UNALTERED]))
 
 
 def main(words: list[str] | None = None) -> int:
@@ -80,7 +69,7 @@ def main(words: list[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / f"steps-{bundle.info.name}.json").write_text(json.dumps(content, indent=1) + "\n")
     for score in next(iter(tables.values())):
-        print(f"{score:18}", *(f"{mean(table, score):.3f}" for table in tables.values()))
+        print(f"{score:18}", *(f"{over_kinds(table[score]['auroc']):.3f}" for table in tables.values()))
     return 0
 
 

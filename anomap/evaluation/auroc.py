@@ -7,7 +7,7 @@ new patients (design notes, method, section 1.6).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,16 +118,36 @@ def auroc_interval(
     patients, member = np.unique([*normal_patients, *anomalous_patients], return_inverse=True)
     normal_of, anomalous_of = np.split(member, [len(normal)])
     won = wins(normal, anomalous)
+
+    def statistic(times: Int64) -> Float64:
+        return weighted_aurocs(won, times[:, normal_of], times[:, anomalous_of])[None]
+
+    at_once = max(1, _AT_ONCE // (len(member) + len(patients)))
+    return quantiles(bootstrap(statistic, len(patients), resamples=resamples, at_once=at_once, seed=seed)[0], level)
+
+
+def bootstrap(
+    statistic: Callable[[Int64], Float64], patients: int, *, resamples: int, at_once: int, seed: int
+) -> Float64:
+    """Statistics of patients drawn with replacement, ``(S, resamples)``.
+
+    Args:
+        statistic: Of ``(draws, P)``, how often each patient was drawn: ``(S, draws)``; a draw that gives NaN is drawn
+            again.
+        patients: P.
+        resamples: Number of draws.
+        at_once: Draws that `statistic` is asked for together, which bounds memory.
+        seed: Of the draws.
+    """
     rng = np.random.default_rng(seed)
     draws: list[Float64] = []
     missing = resamples
     while missing:
-        count = min(missing, max(1, _AT_ONCE // (len(member) + len(patients))))
-        times = rng.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=count)  # [count, P]
-        found = weighted_aurocs(won, times[:, normal_of], times[:, anomalous_of])
-        draws.append(found[np.isfinite(found)])
-        missing -= len(draws[-1])
-    return quantiles(np.concatenate(draws), level)
+        times = rng.multinomial(patients, np.full(patients, 1 / patients), size=min(missing, at_once))
+        found = statistic(times)
+        draws.append(found[:, np.isfinite(found).all(axis=0)])
+        missing -= draws[-1].shape[1]
+    return np.concatenate(draws, axis=1)
 
 
 def wins(normal: Float64, anomalous: Float64) -> Float64:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anomap.errors import AnomapError
-from anomap.evaluation.auroc import RESAMPLES, Interval, auroc, quantiles, weighted_aurocs, wins
+from anomap.evaluation.auroc import RESAMPLES, Interval, auroc, bootstrap, quantiles, weighted_aurocs, wins
 from anomap.types import Float64, Int64
 
 _AT_ONCE = 100  # draws: bounds memory
@@ -75,17 +75,12 @@ def mean_aurocs(
     people, member = np.unique(np.concatenate(labels), return_inverse=True)
     of_normal, *of_odd = np.split(member, np.cumsum([len(part) for part in labels])[:-1])
     won = {name: [wins(normal[0][name], scores[name]) for scores, _ in odd.values()] for name in names}
-    rng = np.random.default_rng(seed)
-    parts: dict[str, list[Float64]] = {name: [] for name in names}
-    missing = resamples
-    while missing:
-        times = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=min(missing, _AT_ONCE))
-        found = {name: _means(won[name], times, of_normal, of_odd) for name in names}
-        whole = np.isfinite(found[of])
-        for name, values in found.items():
-            parts[name].append(values[whole])
-        missing -= int(whole.sum())
-    drawn = {name: np.concatenate(values) for name, values in parts.items()}
+
+    def statistic(times: Int64) -> Float64:
+        return np.stack([_means(won[name], times, of_normal, of_odd) for name in names])
+
+    means = bootstrap(statistic, len(people), resamples=resamples, at_once=_AT_ONCE, seed=seed)
+    drawn = dict(zip(names, means, strict=True))
     return MeanResult(
         categories=tuple(odd),
         images=sum(len(patients) for _, patients in odd.values()),

@@ -120,15 +120,14 @@ class Ruler:
         maps = {
             "wd": dense["wd"].astype(np.float64),
             "mse": dense["mse"].astype(np.float64),
-            "feature": dense["feature"].astype(np.float64),
             "residual": absolute_residual(prepared, fit),
             "ssim_contrast": contrast_map(prepared.images[:, 0], fit.images[:, 0], self.bundle.info.window),
             "mean_image": absolute_residual(prepared, replace(fit, images=mean_image)),
         }
         if self.residuals is not None:
             maps["residual_z"] = self.residuals.z_map(prepared, fit, images.patients)
-        if np.isnan(fit.feature_map).any():
-            del maps["feature"]
+        if not np.isnan(fit.feature_map).any():
+            maps["feature"] = dense["feature"].astype(np.float64)
         return maps
 
 

@@ -292,16 +292,25 @@ def _place(
     valid, to_source, frame = prepared.valid[n, 0], prepared.to_source[n], prepared.frame[n]
     shape = maps["wd"].shape[1:]
     covered = resample_to_source(valid.astype(np.float32), to_source, shape) >= 0.5  # NaN, not covered, is not
-    residual = signed_residual(prepared.images[n, 0], reconstruction.images[n, 0], prepared.spec.score_range / 2)
-    layers = {"residual": (extend(np.where(valid, residual, np.nan), reach=1), 0.0)}
-    layers |= {name: centre_on_pixels(values, window, valid) for name, values in dense.items()}
-    places = _on_pixels(reconstruction.feature_map[n], valid)
-    layers["feature"] = (extend(np.where(valid, places, np.nan), reach=1), 0.0)
     for name in maps:
-        values, shift = layers[name]
+        values, shift = _layer(name, prepared, reconstruction, n, dense, window)
         shifted = to_source @ np.array([[1.0, 0.0, shift], [0.0, 1.0, shift], [0.0, 0.0, 1.0]])
         placed = resample_to_source(values.astype(np.float32), shifted, shape)
         np.copyto(maps[name][frame], placed, where=covered)
+
+
+def _layer(
+    name: str, prepared: Prepared, reconstruction: Reconstruction, n: int, dense: dict[str, Float64], window: int
+) -> tuple[Float32 | Float64, float]:
+    """A map of image n on the model's pixels, and how far it is shifted against them."""
+    valid = prepared.valid[n, 0]
+    if name == "residual":
+        values = signed_residual(prepared.images[n, 0], reconstruction.images[n, 0], prepared.spec.score_range / 2)
+    elif name == "feature":
+        values = _on_pixels(reconstruction.feature_map[n], valid)
+    else:
+        return centre_on_pixels(dense[name], window, valid)
+    return extend(np.where(valid, values, np.nan), reach=1), 0.0
 
 
 def _on_pixels(places: Float32, valid: Bool) -> Float32:

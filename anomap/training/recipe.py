@@ -39,7 +39,6 @@ MONAI_SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 )
 Report = Callable[[dict[str, float]], None]
-_DESCRIBED = ("modalities", "body_part", "population", "window", "levels")  # of the section "anomap" of the metadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +161,7 @@ def refresh_features(folder: Path, data: Path) -> BundleInfo:
     info = write_bundle(
         folder,
         metadata=metadata,
-        section={name: section[name] for name in (*_DESCRIBED, "training")},
+        section=section,
         spec=bundle.spec,
         generator=bundle.generator,
         encoder=bundle.encoder,
