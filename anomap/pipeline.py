@@ -32,8 +32,10 @@ from anomap.gate.tiers import FirstLook
 from anomap.output import write_result, writing
 from anomap.preprocessing import prepare
 from anomap.preprocessing.geometry import resample_to_source
+from anomap.preprocessing.positions import slice_positions
 from anomap.preview import render_preview
 from anomap.projection import project
+from anomap.projection.neighbours import series_neighbours
 from anomap.projection.schedule import ProjectionConfig, preset
 from anomap.report import Json, output_entry, series_result
 from anomap.scoring import ScoreConfig, score
@@ -110,12 +112,15 @@ def analyze_series(
     fitting = projection_config(config)
     cohort = cohort_for(config.cohort, bundle, fitting)  # first: one that doesn't fit costs no time
     with stage("prepare"):
-        prepared = prepare(series, bundle.spec)
-        cohort, prepared, every = _thinned(cohort, prepared, every)
+        whole = prepare(series, bundle.spec)
+        cohort, prepared, every = _thinned(cohort, whole, every)
     with stage("project"):
         fit = project(prepared, bundle, fitting, bundle.device, lambda done, total: tell("project", done, total))
     with stage("score"):
-        score_map = score(prepared, fit, series.pixels.shape, score_config(bundle))
+        beside = neighbours_of(series, whole, bundle)  # of all slices: those between the ones that are looked at, too
+        if beside is not None:
+            beside = beside[np.isin(whole.frame, prepared.frame)]
+        score_map = score(prepared, fit, series.pixels.shape, score_config(bundle), beside)
     with stage("calibrate"):
         provenance = provenance_of(bundle, config, fit, seconds)
         result = judged(series, score_map, cohort, config, provenance, every)
@@ -168,6 +173,19 @@ def judged(
 def score_config(bundle: Bundle) -> ScoreConfig:
     """The score settings of a bundle: its cohort was measured with them. Only the maps that outputs show are made."""
     return ScoreConfig(window=bundle.info.window, levels=bundle.info.levels, maps=("residual", "wd"))
+
+
+def neighbours_of(series: ImageSeries, prepared: Prepared, bundle: Bundle) -> Float32 | None:
+    """How far each place of a slice is from the slices beside it, where a series has such and the model knows places.
+
+    Args:
+        series: The series.
+        prepared: All its images.
+        bundle: Loaded on its device.
+    """
+    if bundle.spec.kind != "ct":
+        return None
+    return series_neighbours(prepared, slice_positions(series)[prepared.frame], bundle, bundle.device)
 
 
 def provenance_of(bundle: Bundle, config: AnalyzeConfig, fit: Reconstruction, seconds: dict[str, float]) -> Json:

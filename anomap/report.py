@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomap import NOT_A_DIAGNOSIS, __version__
+from anomap.calibration import COMBINED
 from anomap.errors import AnomapError, ExitStatus
 from anomap.output import SCHEMA, error_entry
+from anomap.scoring import SCORES
 from anomap.types import AnomalyResult, ImageSeries, Region, Skipped, Verdict
 
 if TYPE_CHECKING:
@@ -41,9 +43,8 @@ def score_key(name: str, unit: str) -> str:
         unit: `ScoreMap.unit`, "HU" or "grey level".
     """
     grey = "hu" if unit == "HU" else "grey"
-    family = "distance" if name.endswith("_distance") else name.split("_")[0]
-    suffix = {"mse": f"{grey}2", "wd": grey, "distance": "sd", "combined": "z"}.get(family, "1")
-    return f"score_{name}_{suffix}"
+    of_score = "z" if name == COMBINED else SCORES[name].unit
+    return f"score_{name}_" + {"{unit}": grey, "{unit}²": f"{grey}2"}.get(of_score, of_score)
 
 
 def series_result(analysis: Analysis, outputs: Sequence[Json] = (), *, identified: bool = False) -> Json:
@@ -264,6 +265,7 @@ def _images(analysis: Analysis, *, identified: bool) -> list[Json]:
                 "percentile_pct": {key: _number(v[n]) for key, v in sorted(result.percentile_by_score.items())},
                 "top_window_model_px": [int(value) for value in scores.top_window[n]],
                 "top_place_model_px": None if scores.top_place is None else scores.top_place[n].tolist(),
+                "top_change_model_px": None if scores.top_change is None else scores.top_change[n].tolist(),
                 "projection_loss": _number(fit.loss[n]),
                 "converged": bool(fit.converged[n]),
                 "seed": int(fit.seeds[n]),

@@ -252,6 +252,7 @@ class ScoreMap:
         frame: ``(N,)`` int64 source frame of each image.
         unit: "HU" or "grey level"; MSE scores are in its square.
         top_place: As `top_window` the place behind score "feature_patch"; None where the model doesn't know places.
+        top_change: The same behind score "feature_neighbours"; None where slices have none.
     """
 
     maps: Mapping[str, Float32]
@@ -260,11 +261,13 @@ class ScoreMap:
     frame: Int64
     unit: str
     top_place: Int64 | None = None
+    top_change: Int64 | None = None
 
     def __post_init__(self) -> None:
         n = len(self.frame)
-        if self.top_place is not None:
-            check_array("ScoreMap.top_place", self.top_place, np.int64, (n, 4))
+        for name, boxes in (("top_place", self.top_place), ("top_change", self.top_change)):
+            if boxes is not None:
+                check_array(f"ScoreMap.{name}", boxes, np.int64, (n, 4))
         for name, scores in self.per_image.items():
             check_array(f"ScoreMap.per_image[{name}]", scores, np.float64, (n,))
             check_finite(f"score {name}", scores)
@@ -279,7 +282,7 @@ class Cohort:
     """Scores of images as they should be: what a new score is compared with.
 
     Attributes:
-        scores: ``(M, S)`` float64.
+        scores: ``(M, S)`` float64; NaN where an image doesn't have the score, as a slice without neighbours.
         names: S score names.
         patients: M pseudonymous patient labels; images of one patient are not independent.
         bundle_sha256: Hash of the weights that made the scores.
@@ -299,7 +302,7 @@ class Cohort:
 
     def __post_init__(self) -> None:
         check_array("Cohort.scores", self.scores, np.float64, (len(self.patients), len(self.names)))
-        check_finite("Cohort.scores", self.scores)
+        check_finite("Cohort.scores", np.nan_to_num(self.scores, nan=0.0))
         if not self.patients:
             raise AnomapError("E302", "a cohort needs at least one image")
 

@@ -5,8 +5,10 @@ python benchmarks/combinations.py --bundle models/cxr-64 --data ../shared/data/c
 No test image is looked at. Anomalies are planted into one normal image a patient of split val and compared with all
 normal images, each patient weighing the same: images of one patient are alike, and some patients have many. Ranked is
 the mean of the AUROC over kinds (not "unaltered", the control); beside it stands how many altered images score higher
-than the very same image without the anomaly. Writes benchmarks/results/combinations-<bundle>.json and prints a table;
-the choice is written down by hand, in `anomap.calibration.cohort.COMBINES`.
+than the very same image without the anomaly. Where slices have others beside them, the same is done to as many of
+them, one at a time, for the best sets with and without the comparison with neighbours. Writes
+benchmarks/results/combinations-<bundle>.json and prints a table; the choice is written down by hand, in
+`anomap.calibration.cohort.COMBINES`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from pathlib import Path
@@ -27,11 +29,12 @@ from anomap.bundle import Bundle, load_bundle
 from anomap.calibration.conformal import z_scores
 from anomap.evaluation.machine import describe_machine
 from anomap.evaluation.measure import fit_ruler
+from anomap.evaluation.neighbours import choose_beside
 from anomap.evaluation.scores import choose, subset
 from anomap.evaluation.store import Store
 from anomap.evaluation.synthetic import UNALTERED, kinds
 from anomap.projection.schedule import FAST, ProjectionConfig
-from anomap.scoring import SCORES
+from anomap.scoring import SCORES, SERIES_SCORES
 from anomap.training.data import load_images
 from anomap.types import Float64, Int64
 
@@ -55,7 +58,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def balanced_auroc(normal: Float64, odd: Float64, weights: Float64) -> float:
-    """AUROC with a weight for each normal image."""
+    """AUROC with a weight for each normal image; those without the score (NaN) don't count."""
+    normal, weights = normal[~np.isnan(normal)], weights[~np.isnan(normal)]
     higher = (odd[:, None] > normal) + 0.5 * (odd[:, None] == normal)
     return float((higher @ weights).mean() / weights.sum())
 
@@ -67,17 +71,25 @@ def patient_weights(patients: tuple[str, ...]) -> Float64:
     return weights
 
 
-def ranking(normal: ScoresOf, odd: Mapping[str, ScoresOf], rows: Int64, weights: Float64) -> list[dict[str, Any]]:
-    """All combinations, the best first.
+def all_sets(names: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Of up to `LARGEST` scores."""
+    return chain.from_iterable(combinations(tuple(names), size) for size in range(1, LARGEST + 1))
+
+
+def ranking(
+    normal: ScoresOf, odd: Mapping[str, ScoresOf], rows: Int64, weights: Float64, sets: Iterable[tuple[str, ...]]
+) -> list[dict[str, Any]]:
+    """Combinations, the best first.
 
     Args:
         normal: Of all normal images.
         odd: Kind -> of the altered images.
         rows: Which normal images were altered.
         weights: Of the normal images.
+        sets: Scores to combine.
     """
     found = []
-    for names in chain.from_iterable(combinations(normal, size) for size in range(1, LARGEST + 1)):
+    for names in sets:
         auroc, raised = separation(normal, odd, rows, weights, names)
         found.append(
             {
@@ -109,13 +121,14 @@ def over_kinds(values: Mapping[str, float]) -> float:
 
 def combined(scores: ScoresOf, normal: ScoresOf, names: tuple[str, ...]) -> Float64:
     """Largest standard score, as `anomap.calibration.combined_score`."""
-    result: Float64 = np.max([z_scores(scores[name], normal[name]) for name in names], axis=0)
+    known = {name: values[~np.isnan(values)] for name, values in normal.items()}
+    result: Float64 = np.fmax.reduce([z_scores(scores[name], known[name]) for name in names])
     return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
-    """Scores of normal images and of some of them with each kind of anomaly planted."""
+    """Scores of normal images and of some of them with each kind of anomaly planted; NaN where one has none."""
 
     normal: dict[str, Float64]  # score -> (N,)
     odd: dict[str, dict[str, Float64]]  # kind -> score -> (M,)
@@ -123,15 +136,22 @@ class Planted:
     patients: tuple[str, ...]  # N
 
 
-def measure(bundle: Bundle, data: Path, images: int, projection: ProjectionConfig, work: Path) -> Planted:
-    """Score validation images, and `images` of them, one a patient, with each kind of anomaly."""
+def measure(
+    bundle: Bundle, data: Path, images: int, projection: ProjectionConfig, work: Path, *, in_series: bool = False
+) -> Planted:
+    """Score validation images, and `images` of them with each kind of anomaly.
+
+    Those are of different patients, and without the scores that most of them lack; or, `in_series`, slices that have
+    others beside them, if there are any.
+    """
     store = Store(folder=work, bundle_sha256=bundle.info.sha256, projection=projection, device="cpu")
     train, whole = (load_images(data, bundle.spec, split, "normal") for split in ("train", "val"))
     ruler, measured = fit_ruler(bundle, train, whole, projection, store=store)
-    rows = choose(whole, images, per_patient=True)
+    rows = choose_beside(whole, measured.beside, images) if in_series else choose(whole, images, per_patient=True)
     plain, odd = subset(whole, rows), {}
-    names = [name for name in SCORES if name in measured.scores]
-    for kind in kinds(bundle.spec).values():
+    left_out = frozenset() if in_series else SERIES_SCORES
+    names = [name for name in SCORES if name in measured.scores and name not in left_out]
+    for kind in kinds(bundle.spec).values() if len(rows) else ():
         altered = replace(plain, prepared=kind.apply(plain.prepared)[0])
         print(kind.name, file=sys.stderr, flush=True)
         scores = ruler.measure(altered).scores
@@ -145,7 +165,13 @@ def main(words: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     bundle = load_bundle(options.bundle)
     found = measure(bundle, options.data, options.images, FAST, options.work)
-    table = ranking(found.normal, found.odd, found.rows, patient_weights(found.patients))
+    weights = patient_weights(found.patients)
+    table = ranking(found.normal, found.odd, found.rows, weights, all_sets(found.normal))
+    stacked = measure(bundle, options.data, options.images, FAST, options.work, in_series=True)
+    beside: list[dict[str, Any]] = []
+    if len(stacked.rows):
+        sets = [one for row in table[:SHOWN] for one in (tuple(row["scores"]), (*row["scores"], *SERIES_SCORES))]
+        beside = ranking(stacked.normal, stacked.odd, stacked.rows, weights, [*sets, tuple(SERIES_SCORES)])
     content = {
         "format": FORMAT,
         "bundle": {"name": bundle.info.name, "sha256": bundle.info.sha256},
@@ -153,11 +179,15 @@ def main(words: list[str] | None = None) -> int:
         "normal": {"images": len(found.patients), "patients": len(set(found.patients))},
         "altered": len(found.rows),
         "combinations": table,
+        "altered_in_series": len(stacked.rows),
+        "in_series": beside,
     }
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / f"combinations-{bundle.info.name}.json").write_text(json.dumps(content, indent=1) + "\n")
     for row in table[:SHOWN]:
         print(f"{row['mean_auroc']:.3f}  raised {row['raised']:.2f}  {', '.join(row['scores'])}")
+    for row in content["in_series"]:
+        print(f"{row['mean_auroc']:.3f}  raised {row['raised']:.2f}  {', '.join(row['scores'])}, in series")
     return 0
 
 

@@ -24,14 +24,15 @@ from anomap.calibration import SiteCohort, looked_at
 from anomap.calibration.watch import held_out
 from anomap.config import AnalyzeConfig
 from anomap.dicom.read import read_study
-from anomap.evaluation.scores import score_images, take
+from anomap.evaluation.scores import score_images, subset, take
 from anomap.gate.quick import analyze_in_tiers
 from anomap.gate.site import settings_sha256, write_site
 from anomap.gate.tiers import Quick
 from anomap.pipeline import analyze_series
+from anomap.projection.neighbours import series_neighbours
 from anomap.projection.schedule import preset
-from anomap.scoring import SCORES
-from anomap.training.data import load_images, manifest_rows
+from anomap.scoring import SCORES, highest_place
+from anomap.training.data import ImageSet, load_images, manifest_rows
 from anomap.types import Bool, Cohort, Float64, Int64
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,9 +81,22 @@ def measured(data: Path, bundle: Bundle, split: str) -> Stretches:
     place = {name: row for row, name in enumerate(images.names)}
     found = stretches([row for row in manifest_rows(data / "manifest.csv") if row["split"] == split], set(place))
     rows = np.array([place[name] for _, names in found for name in names], np.int64)
-    scores = score_images(bundle, take(images.prepared, rows), preset("fast"), _tell).per_image
+    scores = dict(score_images(bundle, take(images.prepared, rows), preset("fast"), _tell).per_image)
+    scores["feature_neighbours"] = np.concatenate(
+        [_beside(subset(images, rows[k : k + LENGTH]), bundle) for k in range(0, len(rows), LENGTH)]
+    )
     values = np.stack([scores[name] for name in SCORES], axis=1)
     return Stretches(scores=values.reshape(len(found), LENGTH, -1), categories=tuple(kind for kind, _ in found))
+
+
+def _beside(stretch: ImageSet, bundle: Bundle) -> Float64:
+    """Of each slice among the others of its stretch; 0, as a site's cohort takes it, where not all have neighbours."""
+    places = (
+        series_neighbours(stretch.prepared, stretch.positions_mm, bundle, bundle.device)
+        if all(stretch.stacks)
+        else None
+    )
+    return np.zeros(len(stretch.names)) if places is None else highest_place(places)
 
 
 def site_of(scores: Float64, bundle: Bundle) -> SiteCohort:

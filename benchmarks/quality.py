@@ -48,6 +48,7 @@ def aurocs(content: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Every AUROC of an ``evaluation.json`` with its name: category or planted anomaly, then score."""
     named = [(row["category"], row) for row in content["categories"]]
     named += [(f"planted {row['kind']}", row) for row in content["synthetic"]]
+    named += [(f"planted in series {row['kind']}", row) for row in content["synthetic_in_series"]]
     for name, row in named:
         for score, figures in row["separation"].items():
             yield f"{name}, {score}", figures["auroc"]

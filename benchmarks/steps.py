@@ -43,7 +43,8 @@ def figures(found: Planted, combines: tuple[str, ...]) -> dict[str, Any]:
     """Score -> kind -> AUROC and share that rose; "combined" and every score alone."""
     weights = patient_weights(found.patients)
     table = {}
-    for name, parts in {"combined": combines, **{name: (name,) for name in found.normal}}.items():
+    together = tuple(name for name in combines if name in found.normal)
+    for name, parts in {"combined": together, **{name: (name,) for name in found.normal}}.items():
         auroc, raised = separation(found.normal, found.odd, found.rows, weights, parts)
         table[name] = {"auroc": auroc, "raised": raised}
     return table

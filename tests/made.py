@@ -139,6 +139,9 @@ def _scores(pixels: np.ndarray, clean: np.ndarray, prepared: Prepared, ct: bool)
         "feature_patch": np.linspace(1.5, 1.8, frames),
         "combined": top / top.max() * 3,
     }
+    beside = ct and frames > 1
+    if beside:
+        per_image["feature_neighbours"] = np.linspace(0.9, 2.2, frames)
     labels = np.stack([ndimage.label(frame > 50)[0] for frame in np.nan_to_num(wd)]).astype(np.uint16)
     scores = ScoreMap(
         maps={"residual": residual.astype(np.float32), "mse": wd**2, "wd": wd},
@@ -147,6 +150,7 @@ def _scores(pixels: np.ndarray, clean: np.ndarray, prepared: Prepared, ct: bool)
         frame=np.arange(frames),
         unit="HU" if ct else "grey level",
         top_place=np.tile(np.array([8, 16, 12, 20]), (frames, 1)),
+        top_change=np.tile(np.array([40, 32, 44, 36]), (frames, 1)) if beside else None,
     )
     return scores, (labels > 0).astype(np.uint16)
 

@@ -21,7 +21,7 @@ from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
 from anomap.dicom.read import read_study
 from anomap.errors import AnomapError, ExitStatus
 from anomap.pipeline import Analysis, analyze_series, cohort_id
-from anomap.report import hashed
+from anomap.report import hashed, series_result
 from anomap.study import StudyOutcome, analyze, folder_name, resolve_device, study_status
 from anomap.types import Skipped
 from tests.dicom.tools import complaints
@@ -153,6 +153,24 @@ def test_provenance_is_complete(study, toy_models):
     assert provenance["seeds"] == [int(seed) for seed in analysis.reconstruction.seeds]
     assert provenance["config_sha256"] == QUICK.sha256("cpu")
     assert analysis.choice == "why"
+
+
+def test_slices_of_a_series_are_compared_with_their_neighbours(toy_models, tmp_path):
+    write_ct_phantom(tmp_path, slices=6, rows=64, columns=64)
+    bundle, series = load_bundle(toy_models / "toy-ct"), read_study(tmp_path).series[0]
+    pixels = series.pixels.copy()
+    pixels[3, 30:34, 20:44] = 1500.0  # a rod in one slice
+    found, plain = (analyze_series(one, bundle, QUICK) for one in (replace(series, pixels=pixels), series))
+    scores, usual = (one.score_map.per_image["feature_neighbours"] for one in (found, plain))
+    assert scores.argmax() == 3
+    assert scores[3] > 2 * usual[3]
+    np.testing.assert_allclose(scores[[0, 1, 5]], usual[[0, 1, 5]], rtol=1e-4)
+    images = series_result(found, [], identified=False)["images"]
+    assert images[3]["top_change_model_px"] == found.score_map.top_change[3].tolist()
+    assert images[3]["score_feature_neighbours_sd"] == scores[3]
+    alone = analyze_series(series.frames(slice(3, 4)), bundle, QUICK)
+    assert "feature_neighbours" not in alone.score_map.per_image
+    assert series_result(alone, [], identified=False)["images"][0]["top_change_model_px"] is None
 
 
 def test_a_cohort_id_changes_with_its_content(toy_bundle):

@@ -86,9 +86,9 @@ def test_a_region_of_one_pixel_in_a_large_image_stays_visible():
     assert _count(np.asarray(render_preview(analysis)).astype(int), preview.REGION) > 8
 
 
-@pytest.mark.parametrize("what", ["top_window", "top_place"])
-def test_the_boxes_surround_the_highest_window_and_the_oddest_place(what):
-    analysis = made_analysis(frames=1, rows=128, columns=128, spacing_mm=(1.0, 1.0))
+@pytest.mark.parametrize("what", ["top_window", "top_place", "top_change"])
+def test_the_boxes_surround_the_highest_window_and_the_oddest_places(what):
+    analysis = made_analysis(frames=2, rows=128, columns=128, spacing_mm=(1.0, 1.0))
     look = preview._look(analysis)
     page = Image.new("RGB", (look.width, look.height))
     corners = getattr(analysis.score_map, what)[0]
@@ -109,6 +109,15 @@ def test_the_oddest_place_is_drawn_and_named_where_there_is_one():
     drawn, plain = (np.asarray(render_preview(each)).astype(int) for each in (analysis, without))
     assert _count(drawn, preview.PLACE) > 20
     assert _count(plain, preview.PLACE) == 0
+
+
+def test_with_neighbours_the_place_least_like_them_is_drawn_and_named_instead():
+    analysis = made_analysis(frames=2)
+    assert preview._places(analysis.score_map) is analysis.score_map.top_change
+    assert "least like its neighbours (corners) 2.2 sd" in preview._caption(analysis, 1, 1)
+    without = replace(analysis, score_map=replace(analysis.score_map, top_change=None))
+    assert preview._places(without.score_map) is analysis.score_map.top_place
+    assert "oddest place (corners) 1.8 sd" in preview._caption(without, 1, 1)
 
 
 def test_the_map_is_brighter_where_the_score_is_higher():

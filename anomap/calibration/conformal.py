@@ -7,10 +7,41 @@ is at most alpha with a chance of at most alpha. No p can be smaller than 1 / (n
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.stats import rankdata
 
 from anomap.types import Float64, Int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """How N scores stand among those of a reference.
+
+    Attributes:
+        counts: ``(N,)`` how many of the reference are at least as high.
+        size: How many these are.
+    """
+
+    counts: Int64
+    size: int
+
+    @property
+    def p(self) -> Float64:
+        """Conformal p-values, ``(N,)`` in [1 / (size + 1), 1]."""
+        return (self.counts.astype(np.float64) + 1.0) / (self.size + 1.0)
+
+    @property
+    def percent_below(self) -> Float64:
+        """Share of the reference below, in per cent."""
+        return 100.0 * (self.size - self.counts.astype(np.float64)) / self.size  # in this order: exactly 100 at the top
+
+
+def rank(scores: Float64, reference: Float64) -> Rank:
+    """``(N,)`` scores among ``(M,)`` of a reference; ties count against the score."""
+    counts = len(reference) - np.searchsorted(np.sort(reference), scores, side="left").astype(np.int64)
+    return Rank(counts=counts, size=len(reference))
 
 
 def conformal_p(scores: Float64, reference: Float64) -> Float64:
@@ -23,33 +54,18 @@ def conformal_p(scores: Float64, reference: Float64) -> Float64:
     Returns:
         ``(N,)`` in [1 / (M + 1), 1].
     """
-    return p_of(at_least(scores, reference), len(reference))
+    return rank(scores, reference).p
 
 
 def percentile(scores: Float64, reference: Float64) -> Float64:
     """Share of the reference below each score, in per cent; ``(N,)`` scores, ``(M,)`` reference."""
-    return percent_below(at_least(scores, reference), len(reference))
+    return rank(scores, reference).percent_below
 
 
 def z_scores(scores: Float64, reference: Float64) -> Float64:
     """Distance from the reference's mean in its standard deviations (1 when all its scores are equal)."""
     z: Float64 = (scores - reference.mean()) / (reference.std() or 1.0)
     return z
-
-
-def at_least(scores: Float64, reference: Float64) -> Int64:
-    """How many reference scores are at least as high as each score, ``(N,)``."""
-    return len(reference) - np.searchsorted(np.sort(reference), scores, side="left").astype(np.int64)
-
-
-def p_of(counts: Int64, size: int) -> Float64:
-    """p-values of counts of `at_least` in a reference of `size`."""
-    return (counts.astype(np.float64) + 1.0) / (size + 1.0)
-
-
-def percent_below(counts: Int64, size: int) -> Float64:
-    """Share of the reference below, in per cent, from counts of `at_least`."""
-    return 100.0 * (size - counts.astype(np.float64)) / size  # in this order: exactly 100 at the top
 
 
 def oddness_ranks(bag: Float64, weights: Float64) -> Int64:

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from anomap.calibration.cohort import COMBINED, column, combined_score, exceedances
-from anomap.calibration.conformal import family_p, p_of, percent_below
-from anomap.calibration.site import SiteCohort, weights_of
+from anomap.calibration.cohort import COMBINED, column, combined_score, ranks
+from anomap.calibration.conformal import Rank, family_p
+from anomap.calibration.site import SiteCohort, series_maxima, weights_of
 from anomap.calibration.survivors import held_against_patients
 from anomap.errors import AnomapError
 from anomap.regions import find_regions
+from anomap.scoring import SERIES_SCORES
 from anomap.types import AnomalyResult, Cohort, Float32, Float64, ImageSeries, Reason, ScoreMap, Verdict
 
 FALLBACK_DEVIATIONS = 5.0  # without a cohort: regions start so many robust deviations above the map's median
@@ -72,11 +73,11 @@ def calibrate(
     per_image = dict(score_map.per_image)
     site, cohort = (cohort, cohort.images) if isinstance(cohort, SiteCohort) else (None, cohort)
     peaks, threshold = None, fallback_threshold(score_map.maps["wd"]) if cohort is None else cohort.region_threshold
-    counts = {}
+    found: dict[str, Rank] = {}
     if cohort is not None:
         _check_cohort(cohort, per_image, provenance)
-        counts = exceedances(per_image, cohort)
-        if COMBINED in counts:
+        found = ranks(per_image, cohort)
+        if COMBINED in found:
             per_image[COMBINED] = combined_score(score_map.per_image, cohort)
         if "wd_patch" in cohort.names:
             peaks = column(cohort, "wd_patch")
@@ -89,15 +90,15 @@ def calibrate(
         min_area_px=min_area_px,
     )
     size = 0 if cohort is None else len(cohort.patients)
-    p_by_score = {name: p_of(count, size) for name, count in counts.items()}
+    p_by_score = {name: one.p for name, one in found.items()}
     if site is None:
         p_value, patients = series_p_value(p_by_score), 0
         verdict, reasons = _without_site(size)
     else:
-        if not set(site.images.names) <= set(score_map.per_image):
+        if not set(site.images.names) <= {*score_map.per_image, *SERIES_SCORES}:
             raise AnomapError("E302", "the site's cohort holds other scores than were measured")
         reference = site.statistics(stratum)
-        maxima = np.array([score_map.per_image[name].max() for name in site.images.names])
+        maxima = series_maxima(score_map.per_image, site.images.names)
         p_value, patients = family_p(maxima, reference, weights_of(site, weights or {})), len(reference)
         verdict, reasons = _verdict(p_value, patients, stratum, (alpha_review, alpha_reject))
         if patients and "wd_patch" in site.images.names:
@@ -110,7 +111,7 @@ def calibrate(
     return AnomalyResult(
         p_value=p_value,
         p_by_score=p_by_score,
-        percentile_by_score={name: percent_below(count, size) for name, count in counts.items()},
+        percentile_by_score={name: one.percent_below for name, one in found.items()},
         summary={name: float(values.max()) for name, values in per_image.items()},
         worst_image=_worst(per_image, p_by_score),
         labels=labels,

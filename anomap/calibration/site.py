@@ -7,7 +7,7 @@ function of the header (`anomap.gate.strata`), never of scores, which keeps p-va
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,10 +46,12 @@ class SiteCohort:
             raise AnomapError("E302", "the cohort's strata are not those of its patients")
 
     def statistics(self, stratum: str) -> Float64:
-        """Maxima of every score over the images of each patient of a stratum, ``(n, S)``."""
-        patients = np.array(self.images.patients)
+        """Maxima of every score over the images of each patient of a stratum, ``(n, S)``; see `series_maxima`."""
+        patients, names = np.array(self.images.patients), self.images.names
         rows = [
-            self.images.scores[patients == name].max(axis=0) for name, kind in self.strata.items() if kind == stratum
+            series_maxima(dict(zip(names, self.images.scores[patients == name].T, strict=True)), names)
+            for name, kind in self.strata.items()
+            if kind == stratum
         ]
         return np.array(rows).reshape(len(rows), len(self.images.names))
 
@@ -80,6 +82,20 @@ class SiteCohort:
             description=f"One image in {every} of these: {self.images.description}",
         )
         return replace(self, images=images, strata=strata)
+
+
+def series_maxima(per_image: Mapping[str, Float64], names: Sequence[str]) -> Float64:
+    """The maximum of every score over the images of a series, ``(S,)``.
+
+    A score that the series doesn't have counts as 0, the least there is: a rule for all series alike, which keeps
+    p-values valid.
+
+    Args:
+        per_image: Score name -> ``(N,)``.
+        names: The S scores.
+    """
+    nothing = np.zeros(1)
+    return np.array([np.nan_to_num(per_image.get(name, nothing), nan=0.0).max() for name in names])
 
 
 def looked_at(count: int, every: int) -> Int64:

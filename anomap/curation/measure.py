@@ -16,8 +16,7 @@ import numpy as np
 
 from anomap.bundle import Bundle, BundleInfo, load_bundle
 from anomap.calibration import COMBINED, combined_score
-from anomap.calibration.cohort import exceedances
-from anomap.calibration.conformal import p_of
+from anomap.calibration.cohort import ranks
 from anomap.calibration.judge import series_p_value
 from anomap.curation.load import Item
 from anomap.curation.looks import looks
@@ -91,8 +90,7 @@ def p_values(per_image: Mapping[str, Float64], bundle: Bundle) -> Row:
     """
     if bundle.cohort is None:
         return {}
-    counts = exceedances(per_image, bundle.cohort)
-    by_score = {name: p_of(count, len(bundle.cohort.patients)) for name, count in counts.items()}
+    by_score = {name: found.p for name, found in ranks(per_image, bundle.cohort).items()}
     own = by_score[COMBINED][0] if COMBINED in by_score else series_p_value(by_score)
     return {"p_value": float(own), **{f"p_{name}": float(p[0]) for name, p in by_score.items()}}
 

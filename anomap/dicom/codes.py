@@ -28,8 +28,10 @@ Q5_COMBINED = Code("ANM-Q5", SCHEME, "Combined score")
 Q6_FEATURES = Code("ANM-Q6", SCHEME, "Feature residual")
 Q7_FEATURE_DISTANCE = Code("ANM-Q7", SCHEME, "Feature distance")
 Q8_FEATURE_PATCH = Code("ANM-Q8", SCHEME, "Largest local feature distance")
+Q9_FEATURE_NEIGHBOURS = Code("ANM-Q9", SCHEME, "Largest local feature distance from neighbouring slices")
 # ... how, and what was found
 M1_METHOD = Code("ANM-M1", SCHEME, "Latent projection onto a generator")
+M2_METHOD = Code("ANM-M2", SCHEME, "Comparison of features of a generative model's discriminator")
 R1_REGION = Code("ANM-R1", SCHEME, "Region of elevated residual")
 # ... and what may be done with the images
 G1_GATE = Code("ANM-G1", SCHEME, "Gate")
@@ -51,8 +53,12 @@ DEFINITIONS: dict[Code, str] = {
     "discriminator, in standard deviations. Needs no reconstruction.",
     Q8_FEATURE_PATCH: "The same between places of an image and the same places of the training images: the largest "
     "distance of any place.",
+    Q9_FEATURE_NEIGHBOURS: "The same between places of a slice and the same places of the nearest slices of its series "
+    "that are 5 to 25 mm away: the largest distance of any place.",
     M1_METHOD: "An image is compared with the most similar image that a generative model of reference images can "
     "make (projection into its latent space).",
+    M2_METHOD: "Features that the discriminator of a generative model of reference images finds in an image are "
+    "compared with others; no image is reconstructed.",
     R1_REGION: "Connected region where ANM-Q2 of the surrounding window exceeds a threshold. Not a disease, not a "
     "lesion.",
     G1_GATE: "Whether the images may go on to a next processing step without a person looking at them first.",
@@ -130,8 +136,11 @@ SCORE_CONCEPTS: dict[str, Code] = {
     "feature_residual": Q6_FEATURES,
     "feature_distance": Q7_FEATURE_DISTANCE,
     "feature_patch": Q8_FEATURE_PATCH,
+    "feature_neighbours": Q9_FEATURE_NEIGHBOURS,
     "combined": Q5_COMBINED,
 }
+
+WITHOUT_PROJECTION = ("feature_distance", "feature_patch", "feature_neighbours")  # method ANM-M2, not ANM-M1
 
 
 def score_unit(name: str, unit: str) -> Code:

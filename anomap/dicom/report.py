@@ -164,7 +164,7 @@ class _Writer:
         )
 
     def image(self, rank: int, n: int) -> list[Any]:
-        """Groups of one image: whole, body, worst window, oddest place."""
+        """Groups of one image: whole, body, worst window, oddest places."""
         header = self.headers[int(self.score_map.frame[n])]
         groups: list[Any] = []
         for place, names in (
@@ -181,15 +181,21 @@ class _Writer:
                     )
                 )
         groups.append(self._box("window", rank, n, self.score_map.top_window, ("mse_patch", "wd_patch")))
-        if self.score_map.top_place is not None:
-            groups.append(self._box("place", rank, n, self.score_map.top_place, ("feature_patch",)))
+        for what, boxes, name in (
+            ("place", self.score_map.top_place, "feature_patch"),
+            ("change", self.score_map.top_change, "feature_neighbours"),
+        ):
+            if boxes is not None:
+                groups.append(self._box(what, rank, n, boxes, (name,), codes.M2_METHOD))
         return groups
 
-    def _box(self, what: str, rank: int, n: int, boxes: Int64, names: tuple[str, ...]) -> Any:
+    def _box(
+        self, what: str, rank: int, n: int, boxes: Int64, names: tuple[str, ...], method: Code = codes.M1_METHOD
+    ) -> Any:
         """The outline of a box ``(N, 4)`` on the model grid, with scores."""
         box = box_to_source(self.prepared.to_source[n], boxes[n])
         return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-            **self._common(f"anomap {what} {rank}", codes.FINDING_IMAGE_REGION),
+            **self._common(f"anomap {what} {rank}", codes.FINDING_IMAGE_REGION, method=method),
             referenced_region=_outline(box, self.headers[int(self.score_map.frame[n])]),
             measurements=self._scores(names, n),
         )
@@ -233,12 +239,14 @@ class _Writer:
             measurements=self._of_region(region),
         )
 
-    def _common(self, name: str, finding: Code, uid: str | None = None) -> dict[str, Any]:
+    def _common(
+        self, name: str, finding: Code, uid: str | None = None, method: Code = codes.M1_METHOD
+    ) -> dict[str, Any]:
         site = codes.BODY_PARTS.get(body_part(self.series))
         return {
             "tracking_identifier": sr.TrackingIdentifier(uid or derived_uid(self.series, self.result, name), name),
             "finding_type": finding,
-            "method": codes.M1_METHOD,
+            "method": method,
             "finding_sites": [sr.FindingSite(site)] if site is not None else None,
         }
 
@@ -294,6 +302,7 @@ class _Writer:
             value=value,
             unit=codes.score_unit(name, self.score_map.unit),
             derivation=derivation,
+            method=codes.M2_METHOD if name in codes.WITHOUT_PROJECTION else None,
             properties=properties,
         )
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from anomap.bundle import Bundle
 from anomap.calibration import COMBINES
+from anomap.evaluation.neighbours import fit_neighbours, with_neighbours
 from anomap.evaluation.scores import Scores, score_images
 from anomap.projection.schedule import ProjectionConfig
 from anomap.training.data import ImageSet
@@ -35,7 +36,9 @@ def measure_cohort(
     Raises:
         AnomapError: As `anomap.evaluation.scores.score_images`; E302 when there are no images.
     """
-    scores = score_images(bundle, image_set.prepared, config)
+    bank = fit_neighbours(bundle, image_set)
+    places = None if bank is None else bank.places(bundle, image_set)
+    scores = with_neighbours(score_images(bundle, image_set.prepared, config), places)
     combines = COMBINES[bundle.spec.kind]
     return cohort_of(scores, image_set, bundle.info.sha256, describe(image_set, config, measured), combines)
 

@@ -24,9 +24,18 @@ from PIL import Image, UnidentifiedImageError
 from anomap.dicom.read import ReadConfig, read_study
 from anomap.errors import AnomapError
 from anomap.evaluation.scores import subset
-from anomap.preprocessing import prepare
-from anomap.training.data import ImageSet, Label, assemble, by_hash, load_images, manifest_rows, series_from_picture
-from anomap.types import ImageSeries, Prepared, PreprocessSpec
+from anomap.training.data import (
+    ImageSet,
+    Label,
+    Labelled,
+    assemble,
+    by_hash,
+    labelled_images,
+    load_images,
+    manifest_rows,
+    series_from_picture,
+)
+from anomap.types import ImageSeries, PreprocessSpec
 
 NORMAL, TRAIN = "normal", "train"
 PICTURES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -152,7 +161,7 @@ _LAYOUT = "See docs/evaluation.md for the two layouts."
 def _category(folder: Path, spec: PreprocessSpec, left_out: Counter[str]) -> ImageSet:
     """All usable images of one folder; the others are counted by their reasons."""
     label = Label(name="", patient="", category=NORMAL if folder.name == TRAIN else folder.name, source="folder")
-    labelled: list[tuple[Prepared, Label]] = []
+    labelled: list[Labelled] = []
     reason: AnomapError | None = None
     for entry in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         patient = entry.name if entry.is_dir() else entry.stem
@@ -163,8 +172,10 @@ def _category(folder: Path, spec: PreprocessSpec, left_out: Counter[str]) -> Ima
                 left_out[error.code] += 1
                 reason = reason or error
                 continue
-            for image, name in prepared:
-                labelled.append((image, replace(label, name=f"{folder.name}/{patient}/{name}", patient=patient)))
+            for image, of_source, position in prepared:
+                name = f"{folder.name}/{patient}/{of_source.name}"
+                of_patient = replace(label, name=name, patient=patient, stack=of_source.stack)
+                labelled.append((image, of_patient, position))
     if not labelled:
         raise reason or AnomapError("E100", f"the folder of category {folder.name!r} is empty", _LAYOUT)
     return assemble(labelled)
@@ -179,15 +190,18 @@ def _parts(entry: Path) -> Iterator[Path]:
         yield entry
 
 
-def _prepared(path: Path, spec: PreprocessSpec) -> list[tuple[Prepared, str]]:
-    """The images of a picture or a study one by one, each with a name."""
+def _prepared(path: Path, spec: PreprocessSpec) -> list[Labelled]:
+    """The images of a picture or a study one by one, each with a name and its series."""
+    label = Label(name=path.name, patient="", category="", source="")
     if path.suffix.lower() in PICTURES:
-        return [(prepare(_picture(path), spec), path.name)]
+        return [labelled_images(_picture(path), spec, label)]
     images = []
     for series in read_study(path, ReadConfig(allow_gaps=True)).series:
+        stack = str(series.headers[0].SeriesInstanceUID)
         for k, name in enumerate(series.frame_ids):
+            of_slice = replace(label, name=name, stack=stack)
             try:
-                images.append((prepare(series.frames(slice(k, k + 1)), spec), name))
+                images.append(labelled_images(series.frames(slice(k, k + 1)), spec, of_slice))
             except AnomapError as error:
                 if error.code != "E114":  # slices above the head show no body, and are no image
                     raise

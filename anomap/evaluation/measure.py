@@ -20,15 +20,17 @@ from anomap.evaluation.more import (
     more_scores,
     seed_scores,
 )
+from anomap.evaluation.neighbours import NeighbourBank, fit_neighbours, with_neighbours
 from anomap.evaluation.scores import Progress, Scores, score_images, score_on_model_grid
 from anomap.evaluation.store import Store
 from anomap.projection.schedule import ProjectionConfig
-from anomap.scoring import SCORES, Score
+from anomap.scoring import SCORES, Score, on_pixels
 from anomap.training.data import ImageSet
-from anomap.types import Cohort, Float64, Int64, Reconstruction
+from anomap.types import Cohort, Float32, Float64, Int64, Reconstruction
 
 OPPONENTS = (*BASELINES, FEATURE_KNN)  # what needs no projection
-MAPS = ("wd", "mse", "feature", "residual", "ssim_contrast", "residual_z", "mean_image")  # the last needs no projection
+# the last needs no projection, nor do "feature" and "neighbours"
+MAPS = ("wd", "mse", "feature", "neighbours", "residual", "ssim_contrast", "residual_z", "mean_image")
 _BASELINE_SCORES = tuple(
     Score(name=name, unit=unit, direction="higher", description=description)
     for name, unit, description in (
@@ -53,12 +55,14 @@ class Measured:
         images: N images.
         scores: Name of `ALL_SCORES` -> ``(N,)``.
         found: The generator's part: reconstructions, top windows.
+        beside: ``(N, S, S)`` how far each place is from the slices beside it, NaN for lone slices; None without any.
         seed_windows: ``(K, N, 4)`` top windows of the projections from K seeds; K is 0 unless they were asked for.
     """
 
     images: ImageSet
     scores: dict[str, Float64]
     found: Scores
+    beside: Float32 | None
     seed_windows: Int64
 
 
@@ -72,7 +76,7 @@ class Ruler:
         seeds: Projections an image for the scores over seeds; 1 leaves these out.
         store: Where reconstructions are kept.
         baselines, features: Fitted to the training images.
-        residuals, cohort: Of the normal images.
+        residuals, neighbours, cohort: Of the normal images.
         progress: Told (images done, images in all) of the set at hand.
     """
 
@@ -83,6 +87,7 @@ class Ruler:
     baselines: Baselines
     features: FeatureBank | None
     residuals: ResidualCohort | None
+    neighbours: NeighbourBank | None
     cohort: Cohort
     progress: Progress | None
 
@@ -98,6 +103,8 @@ class Ruler:
     def complete(self, images: ImageSet, found: Scores) -> Measured:
         """The same where the images were projected already."""
         prepared = images.prepared
+        beside = None if self.neighbours is None else self.neighbours.places(self.bundle, images)
+        found = with_neighbours(found, beside)
         scores = {
             **found.per_image,
             COMBINED: combined_score(found.per_image, self.cohort),
@@ -110,9 +117,9 @@ class Ruler:
             scores |= over_seeds
         if self.features is not None:
             scores[FEATURE_KNN] = feature_knn(self.bundle, self.features, prepared)
-        return Measured(images=images, scores=scores, found=found, seed_windows=windows)
+        return Measured(images=images, scores=scores, found=found, beside=beside, seed_windows=windows)
 
-    def maps(self, images: ImageSet, fit: Reconstruction) -> dict[str, Float64]:
+    def maps(self, images: ImageSet, fit: Reconstruction, beside: Float32 | None = None) -> dict[str, Float64]:
         """The `MAPS` ``(N, H, W)`` on the model's pixels, higher is odder; NaN where nothing was scored."""
         prepared = images.prepared
         dense = score_on_model_grid(self.bundle, prepared, fit).maps
@@ -128,6 +135,9 @@ class Ruler:
             maps["residual_z"] = self.residuals.z_map(prepared, fit, images.patients)
         if not np.isnan(fit.feature_map).any():
             maps["feature"] = dense["feature"].astype(np.float64)
+        if beside is not None and not np.isnan(beside).any():
+            size = prepared.images.shape[2:]
+            maps["neighbours"] = np.stack([on_pixels(places, size) for places in beside]).astype(np.float64)
         return maps
 
 
@@ -159,6 +169,8 @@ def fit_ruler(
         AnomapError: As the stages do; E200 when a set is empty.
     """
     found = score_images(bundle, normal.prepared, projection, progress, store)
+    bank = fit_neighbours(bundle, normal)
+    beside = None if bank is None else bank.places(bundle, normal)
     ruler = Ruler(
         bundle=bundle,
         projection=projection,
@@ -167,7 +179,8 @@ def fit_ruler(
         baselines=fit_baselines(train.prepared),
         features=fit_features(bundle, train.prepared),
         residuals=fit_residuals(normal.prepared, found.reconstruction, normal.patients, bundle.info.window),
-        cohort=cohort_of(found, normal, bundle.info.sha256, "", bundle.combines),
+        neighbours=bank,
+        cohort=cohort_of(with_neighbours(found, beside), normal, bundle.info.sha256, "", bundle.combines),
         progress=progress,
     )
     return ruler, ruler.complete(normal, found)

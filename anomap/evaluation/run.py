@@ -21,6 +21,7 @@ from anomap.evaluation.data import EvaluationData
 from anomap.evaluation.localisation import PairedTest, chance_of_touching, paired_test, touches
 from anomap.evaluation.means import MeanResult, Scored, mean_aurocs
 from anomap.evaluation.measure import Measured, Ruler, fit_ruler
+from anomap.evaluation.neighbours import choose_beside
 from anomap.evaluation.paper import PaperFigures, drawn_aurocs, paper_figures, permutation_p
 from anomap.evaluation.pixel import PixelFigures, pixel_figures
 from anomap.evaluation.scores import choose, subset
@@ -104,16 +105,18 @@ class CategoryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticResult:
-    """One kind of anomaly planted into normal images, one image a patient.
+    """One kind of anomaly planted into normal images.
 
     Attributes:
         kind: Its name.
         description: What it is.
-        images: Of as many patients.
+        images: How many.
+        patients: Of how many patients.
         separation: Score -> the altered images against all normal images.
         pairs: Score -> against the very same images without it.
         touched: How many top windows touch the anomaly; None when the whole image is odd, as for the next two.
         touched_by_place: The same for the oddest place in the discriminator's features; None where these are not known.
+        touched_by_change: The same for the place least like the slices beside it; None where not all have some.
         touched_by_seed: The same as `touched` for each of the projections from several seeds, the paper's measure.
         expected_touched: How many would if windows were pointed at blindly.
         maps: Map -> figures by pixel.
@@ -122,10 +125,12 @@ class SyntheticResult:
     kind: str
     description: str
     images: int
+    patients: int
     separation: dict[str, Separation]
     pairs: dict[str, PairedTest]
     touched: int | None
     touched_by_place: int | None
+    touched_by_change: int | None
     touched_by_seed: tuple[int, ...]
     expected_touched: float | None
     maps: dict[str, PixelFigures]
@@ -142,7 +147,8 @@ class Evaluation:
     left_out: dict[str, int]
     region_threshold: float  # window WD that one in twenty normal images exceeds somewhere
     categories: tuple[CategoryResult, ...]
-    synthetic: tuple[SyntheticResult, ...]
+    synthetic: tuple[SyntheticResult, ...]  # one image a patient
+    in_series: tuple[SyntheticResult, ...]  # slices that have others beside them, several a patient
     mean: MeanResult | None  # over `EvaluationConfig.mean`
     exhibits: tuple[Exhibit, ...]  # pictures and curves, for the page only
 
@@ -181,7 +187,7 @@ def evaluate(
     normal = _capped(data.normal, config.cap_normal)
     settings = {"seeds": config.seeds, "store": store, "progress": progress}
     ruler, reference = fit_ruler(bundle, data.train, normal, config.projection, **settings)  # type: ignore[arg-type]
-    categories, exhibits, planted = [], [exhibit("normal", reference, None, ruler)], []
+    categories, exhibits = [], [exhibit("normal", reference, None, ruler)]
     averaged: dict[str, Scored] = {}
     for images in data.categories:
         name = images.categories[0]
@@ -190,9 +196,14 @@ def evaluate(
         exhibits.append(exhibit(name, found, reference, ruler))
         if name in config.mean:
             averaged[name] = (found.scores, found.images.patients)
+    planted, in_series = [], []
+    one_each = choose(reference.images, config.synthetic_images, per_patient=True)
+    beside = choose_beside(reference.images, reference.beside, config.synthetic_images)
     for kind in kinds(bundle.spec).values() if config.synthetic else ():
         name = f"synthetic {kind.name}"
-        planted.append(_synthetic(kind, ruler, reference, config))
+        planted.append(_synthetic(kind, ruler, reference, one_each, config))
+        if len(beside):
+            in_series.append(_synthetic(kind, ruler, reference, beside, config)[0])
     return Evaluation(
         normal_images=len(normal.names),
         normal_patients=len(set(normal.patients)),
@@ -202,6 +213,7 @@ def evaluate(
         region_threshold=ruler.cohort.region_threshold,
         categories=tuple(categories),
         synthetic=tuple(result for result, _ in planted),
+        in_series=tuple(in_series),
         mean=_mean(reference, averaged, config),
         exhibits=(*exhibits, *(shown for _, shown in planted)),
     )
@@ -229,7 +241,7 @@ def _category(
     rows, partners = paired_rows(images, normal, origins)
     pairs = {}
     if len(rows):
-        pairs = {name: paired_test(reference.scores[name][partners], odd[rows]) for name, odd in found.scores.items()}
+        pairs = _pairs(reference, partners, {name: odd[rows] for name, odd in found.scores.items()})
     return CategoryResult(
         category=images.categories[0],
         images=len(images.names),
@@ -243,8 +255,27 @@ def _category(
 
 
 def _separations(found: Measured, reference: Measured, config: EvaluationConfig) -> dict[str, Separation]:
-    patients = (reference.images.patients, found.images.patients)
-    return {name: _separation(reference.scores[name], odd, *patients, config) for name, odd in found.scores.items()}
+    """Of every score that images of both sets have; slices without neighbours lack one (NaN)."""
+    separations = {}
+    for name, odd in found.scores.items():
+        usual = reference.scores[name]
+        there, odd_there = np.flatnonzero(~np.isnan(usual)), np.flatnonzero(~np.isnan(odd))
+        if len(there) and len(odd_there):
+            patients = tuple(reference.images.patients[row] for row in there)
+            odd_patients = tuple(found.images.patients[row] for row in odd_there)
+            separations[name] = _separation(usual[there], odd[odd_there], patients, odd_patients, config)
+    return separations
+
+
+def _pairs(reference: Measured, rows: Int64, altered: Mapping[str, Float64]) -> dict[str, PairedTest]:
+    """Images against the normal ones in `rows` that they were made from, by every score that both of some pair have."""
+    found = {}
+    for name, odd in altered.items():
+        usual = reference.scores[name][rows]
+        there = ~(np.isnan(usual) | np.isnan(odd))
+        if there.any():
+            found[name] = paired_test(usual[there], odd[there])
+    return found
 
 
 def _separation(
@@ -277,25 +308,27 @@ def paired_rows(images: ImageSet, normal: ImageSet, origins: Mapping[str, str]) 
 
 
 def _synthetic(
-    kind: Kind, ruler: Ruler, reference: Measured, config: EvaluationConfig
+    kind: Kind, ruler: Ruler, reference: Measured, rows: Int64, config: EvaluationConfig
 ) -> tuple[SyntheticResult, Exhibit]:
-    """Plant one kind of anomaly into normal images of different patients and score both versions."""
-    rows = choose(reference.images, config.synthetic_images, per_patient=True)
+    """Plant one kind of anomaly into some normal images, one at a time, and score both versions."""
     plain = subset(reference.images, rows)
     altered, masks = kind.apply(plain.prepared)
     odd = replace(plain, prepared=altered)
     found = ruler.measure(odd)
     valid, window = altered.valid[:, 0], ruler.bundle.info.window
-    maps = ruler.maps(odd, found.found.reconstruction) if kind.local else {}
-    places = top_places(found.found.reconstruction, valid.shape[1:])
+    maps = ruler.maps(odd, found.found.reconstruction, found.beside) if kind.local else {}
+    places = top_places(found.found.reconstruction.feature_map, valid.shape[1:])
+    change = top_places(found.beside, valid.shape[1:]) if found.beside is not None and "neighbours" in maps else None
     result = SyntheticResult(
         kind=kind.name,
         description=kind.description,
         images=len(rows),
+        patients=len(set(plain.patients)),
         separation=_separations(found, reference, config),
-        pairs={name: paired_test(reference.scores[name][rows], with_it) for name, with_it in found.scores.items()},
+        pairs=_pairs(reference, rows, found.scores),
         touched=int(touches(found.found.top_window, masks).sum()) if kind.local else None,
         touched_by_place=int(touches(places, masks).sum()) if "feature" in maps else None,
+        touched_by_change=None if change is None else int(touches(change, masks).sum()),
         touched_by_seed=tuple(int(touches(one, masks).sum()) for one in found.seed_windows) if kind.local else (),
         expected_touched=float(chance_of_touching(masks, valid, window).sum()) if kind.local else None,
         maps={name: pixel_figures(dense, masks, valid, window) for name, dense in maps.items()},

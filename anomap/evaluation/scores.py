@@ -139,6 +139,8 @@ def subset(images: ImageSet, rows: Int64) -> ImageSet:
         patients=labels(images.patients),
         categories=labels(images.categories),
         sources=labels(images.sources),
+        stacks=labels(images.stacks),
+        positions_mm=images.positions_mm[rows],
     )
 
 

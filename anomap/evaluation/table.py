@@ -14,9 +14,11 @@ from anomap.evaluation.auroc import MIN_PATIENTS, Interval
 from anomap.evaluation.means import MeanResult
 from anomap.evaluation.measure import ALL_SCORES, MAPS, OPPONENTS
 from anomap.evaluation.more import MORE
+from anomap.evaluation.neighbours import NAME as NEIGHBOURS
 from anomap.evaluation.paper import DRAWS
 from anomap.evaluation.pixel import FPR_LIMIT
 from anomap.evaluation.run import CategoryResult, Evaluation, Separation, SyntheticResult
+from anomap.projection.neighbours import GUARD_MM, REACH_MM
 
 OWN = (
     "wd_patch",
@@ -28,6 +30,7 @@ OWN = (
     "feature_residual",
     "feature_distance",
     "feature_patch",
+    NEIGHBOURS,
     COMBINED,
 )
 FORMAT = "anomap.evaluation/1"
@@ -49,6 +52,7 @@ def evaluation_json(result: Evaluation) -> dict[str, Any]:
         },
         "categories": [_plain(row) for row in result.categories],
         "synthetic": [_plain(row) for row in result.synthetic],
+        "synthetic_in_series": [_plain(row) for row in result.in_series],
         "mean": None if result.mean is None else _plain(result.mean),
     }
 
@@ -92,12 +96,17 @@ def introduction(result: Evaluation) -> list[str]:
 def tables(result: Evaluation) -> list[Table]:
     """Every table that there is something to say in."""
     made = [_own(result), _opponents(result), _operating(result), _mean(result), _more(result), _pairs(result)]
-    made += [_paper(result), _planted(result), _pointing(result), _maps(result)]
+    made += [_paper(result), _planted(result), _pointing(result), _maps(result), _in_series(result)]
     return [table for table in made if table[3]]
 
 
 def _own(result: Evaluation) -> Table:
     text = "From projection into the generator; feature distance and feature patch ask its discriminator alone."
+    if any(NEIGHBOURS in row.separation for row in result.categories):
+        text += (
+            f" So does feature neighbours, for which a slice is compared with those {GUARD_MM:g} to {REACH_MM:g} mm "
+            "away: an altered one with slices as they were. Lone slices don't have it."
+        )
     return "Scores", text, *_aurocs(result.categories, OWN)
 
 
@@ -166,7 +175,7 @@ def _pairs(result: Evaluation) -> Table:
     head = ["category", "pairs (patients)", *(_words(name) for name in shown)]
     rows = [
         [_name(row), f"{next(iter(row.pairs.values())).pairs} ({row.paired_patients})"]
-        + [f"{row.pairs[name].raised}" for name in shown]
+        + [f"{row.pairs[name].raised}" if name in row.pairs else "" for name in shown]
         for row in paired
     ]
     text = "Images made from normal ones, against those very images: how many score higher than their own origin."
@@ -193,6 +202,7 @@ def _paper(result: Evaluation) -> Table:
 
 def _planted(result: Evaluation) -> Table:
     columns = [name for name in (*OWN, *OPPONENTS) if any(name in row.separation for row in result.synthetic)]
+    columns = [name for name in columns if name != NEIGHBOURS]  # few of these images have any; see `_in_series`
     head = ["planted", "patients", *(_words(name) for name in columns)]
     rows = [
         [_words(row.kind), str(row.images)]
@@ -228,6 +238,25 @@ def _pointing(result: Evaluation) -> Table:
         "'feature patch', on a fixed grid and not larger than a window."
     )
     return "Pointing", text, head, rows
+
+
+def _in_series(result: Evaluation) -> Table:
+    own = [name for name in OWN if any(name in row.separation for row in result.in_series)]
+    head = ["planted", "slices (patients)", *(_words(name) for name in own)]
+    head += ["top window touches it", "oddest place", "place least like its neighbours", "expected blindly"]
+    rows = [
+        [_words(row.kind), f"{row.images} ({row.patients})"]
+        + [f"{row.separation[name].auroc:.2f} · {row.pairs[name].raised}" for name in own]
+        + ["" if count is None else str(count) for count in (row.touched, row.touched_by_place, row.touched_by_change)]
+        + ["" if row.expected_touched is None else f"{row.expected_touched:.1f}"]
+        for row in result.in_series
+    ]
+    text = (
+        "The same in slices that have others beside them, several of a patient and one altered at a time: AUROC "
+        "against all normal images that have the score, slices higher than without it, and pointing. What is in one "
+        "slice only suits the comparison with neighbours; what runs through many doesn't."
+    )
+    return "Slices among their neighbours", text, head, rows
 
 
 def _by_seed(row: SyntheticResult) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from anomap.evaluation.cohort import region_threshold
 from anomap.evaluation.scores import map_peaks
 from anomap.gate.policy import Policy
 from anomap.gate.site import settings_sha256, stratum_of
-from anomap.pipeline import now, projection_config, score_config
+from anomap.pipeline import neighbours_of, now, projection_config, score_config
 from anomap.preprocessing import prepare
 from anomap.projection import project
 from anomap.report import hashed
@@ -32,10 +32,9 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Patient:
-    """What is kept of a patient: ``(N, S)`` scores, their S names, ``(N,)`` highest windows, stratum, study date."""
+    """What is kept of a patient: score name -> ``(N,)``, ``(N,)`` highest windows, stratum, study date."""
 
-    scores: Float64
-    names: tuple[str, ...]
+    scores: Mapping[str, Float64]
     peaks: Float64
     stratum: str
     date: str
@@ -104,10 +103,10 @@ def _one_series(
 def _measured(series: ImageSeries, bundle: Bundle, config: AnalyzeConfig, strata_by: tuple[str, ...]) -> _Patient:
     prepared = prepare(series, bundle.spec)
     fit = project(prepared, bundle, projection_config(config), bundle.device)
-    scores = score(prepared, fit, series.pixels.shape, score_config(bundle))
+    beside = neighbours_of(series, prepared, bundle)
+    scores = score(prepared, fit, series.pixels.shape, score_config(bundle), beside)
     return _Patient(
-        scores=np.stack(list(scores.per_image.values()), axis=1),
-        names=tuple(scores.per_image),
+        scores=scores.per_image,
         peaks=map_peaks(scores),
         stratum=stratum_of(series, strata_by),
         date=str(_header(series).get("StudyDate", "") or ""),
@@ -121,12 +120,13 @@ def _header(series: ImageSeries) -> Any:
 
 def _site(patients: list[_Patient], bundle: Bundle, config: AnalyzeConfig, strata_by: tuple[str, ...]) -> SiteCohort:
     labels = [f"p{i:04d}" for i in range(1, len(patients) + 1)]
-    scores = np.concatenate([patient.scores for patient in patients])
+    names = tuple(dict.fromkeys(name for patient in patients for name in patient.scores))
+    scores = np.concatenate([_columns(patient, names) for patient in patients])
     fitting = projection_config(config)
     images = Cohort(
         scores=scores,
-        names=patients[0].names,
-        patients=tuple(label for label, p in zip(labels, patients, strict=True) for _ in p.scores),
+        names=names,
+        patients=tuple(label for label, p in zip(labels, patients, strict=True) for _ in p.peaks),
         bundle_sha256=bundle.info.sha256,
         description=(
             f"{len(scores)} images of {len(patients)} normal patients of this site. Measured {now()[:10]} "
@@ -142,6 +142,12 @@ def _site(patients: list[_Patient], bundle: Bundle, config: AnalyzeConfig, strat
         strata_by=strata_by,
         strata={label: patient.stratum for label, patient in zip(labels, patients, strict=True)},
     )
+
+
+def _columns(patient: _Patient, names: tuple[str, ...]) -> Float64:
+    """Scores ``(N, S)``; NaN is what this series doesn't have."""
+    lacking = np.full(len(patient.peaks), np.nan)
+    return np.stack([patient.scores.get(name, lacking) for name in names], axis=1)
 
 
 def summary(site: SiteCohort, alpha_review: float, alpha_reject: float) -> Iterator[str]:

@@ -8,7 +8,7 @@ feature distance of whole images it needs no projection, and unlike that it show
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
 
@@ -43,9 +43,15 @@ class PlaceStatistics:
         """S."""
         return self.mean.shape[-1]
 
-    def squares(self, features: Tensor) -> Tensor:
-        """Squared Mahalanobis distance per channel of ``[N, C', S, S]``, ``[N, S, S]``; channels from C on are left."""
-        centred = features[:, : len(self.mean)] - self.mean
+    def squares(self, features: Tensor, expected: Tensor | None = None) -> Tensor:
+        """Squared Mahalanobis distance per channel of ``[N, C', S, S]``, ``[N, S, S]``; channels from C on are left.
+
+        Args:
+            features: Of N images.
+            expected: What they should be, of the same shape; None: the mean of the training images.
+        """
+        usual = self.mean if expected is None else expected[:, : len(self.mean)]
+        centred = features[:, : len(self.mean)] - usual
         return torch.einsum("nchw,hwcd->nhwd", centred, self.whiten).square().mean(dim=3)
 
 
@@ -67,7 +73,7 @@ def measure_places(
     weights = torch.tensor([1 / count[name] / len(count) for name in patients], dtype=torch.float64, device=device)
     sums: dict[int, tuple[Tensor, Tensor]] = {}
     for rows in parts(images):
-        for side, maps in _grids(discriminator, torch.from_numpy(images[rows]).to(device)).items():
+        for side, maps in grids(discriminator, torch.from_numpy(images[rows]).to(device)).items():
             if side not in SIDES:
                 continue
             values = maps[:, : _channels(maps)].double().permute(2, 3, 0, 1)  # [S, S, N, C]
@@ -94,13 +100,34 @@ def place_map(
     """
     if discriminator is None or not statistics or not len(images):
         return np.full((len(images), 1, 1), np.nan, np.float32)
-    found = in_parts((images,), device, lambda part: _distances(discriminator, part, statistics))
+    found = in_parts((images,), device, lambda part: distances(grids(discriminator, part), statistics))
     return found.astype(np.float32)
 
 
+def distances(
+    features: Mapping[int, Tensor],
+    statistics: tuple[PlaceStatistics, ...],
+    expected: Mapping[int, Tensor] | None = None,
+) -> Tensor:
+    """Distance of every place in standard deviations, ``[N, S, S]`` of the finest grid known.
+
+    Args:
+        features: From `grids`.
+        statistics: Of the grids that count; of several the root of the mean square is taken.
+        expected: What the features should be, alike; None: the means of the training images.
+    """
+    side = max(known.side for known in statistics)
+    total = torch.zeros(())
+    for known in statistics:
+        times = side // known.side
+        squares = known.squares(features[known.side], None if expected is None else expected[known.side])
+        total = total.to(squares) + squares.repeat_interleave(times, 1).repeat_interleave(times, 2)
+    return (total / len(statistics)).sqrt()
+
+
 @torch.no_grad()
-def _grids(discriminator: Discriminator, images: Tensor) -> dict[int, Tensor]:
-    """Features of all blocks by the number of places along a side, the finest first."""
+def grids(discriminator: Discriminator, images: Tensor) -> dict[int, Tensor]:
+    """Features ``[N, C, S, S]`` of all blocks by the number S of places along a side, the finest first."""
     return {maps.shape[-1]: maps for maps in discriminator.features(images)}
 
 
@@ -119,13 +146,3 @@ def _statistics(mean: Tensor, products: Tensor, patients: int) -> PlaceStatistic
     drawn += RIDGE * torch.eye(len(spread), dtype=drawn.dtype, device=drawn.device)
     whiten = torch.linalg.cholesky(torch.linalg.inv(drawn)) / spread[:, None]
     return PlaceStatistics(mean=mean.permute(2, 0, 1).float(), whiten=whiten.half().float())
-
-
-def _distances(discriminator: Discriminator, images: Tensor, statistics: tuple[PlaceStatistics, ...]) -> Tensor:
-    grids = _grids(discriminator, images)
-    side = max(known.side for known in statistics)
-    total = torch.zeros(len(images), side, side, device=images.device)
-    for known in statistics:
-        times = side // known.side
-        total += known.squares(grids[known.side]).repeat_interleave(times, 1).repeat_interleave(times, 2)
-    return (total / len(statistics)).sqrt()

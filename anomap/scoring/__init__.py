@@ -3,9 +3,9 @@
 An image and its reconstruction are compared at `ScoreConfig.levels` grey levels, by mean squared error and by
 Wasserstein distance, over the whole image, over the body, and in the worst window of all (Woodland et al. 2025,
 doi 10.3390/bioengineering12101106); beside them stand how unusual the reconstruction's own latent vector is, how far
-the two are apart for the model's discriminator, and how far the image and its oddest place are from the training
-images for it. Higher is odder for all. The numbers alone mean nothing: `anomap.calibration` compares them with those of
-images as they should be.
+the two are apart for the model's discriminator, how far the image and its oddest place are from the training images
+for it, and how far a slice's oddest place is from those of the slices beside it. Higher is odder for all. The numbers
+alone mean nothing: `anomap.calibration` compares them with those of images as they should be.
 """
 
 from __future__ import annotations
@@ -23,7 +23,19 @@ from anomap.scoring.wasserstein import wasserstein, window_wasserstein
 from anomap.scoring.windows import Integers, centre_on_pixels, extend, window_counts
 from anomap.types import Bool, Float32, Float64, Int64, Prepared, Reconstruction, ScoreMap
 
-__all__ = ["SCORES", "Score", "ScoreConfig", "body_by_corners", "quantise", "score", "top_places", "window_area_px"]
+__all__ = [
+    "SCORES",
+    "SERIES_SCORES",
+    "Score",
+    "ScoreConfig",
+    "body_by_corners",
+    "highest_place",
+    "on_pixels",
+    "quantise",
+    "score",
+    "top_places",
+    "window_area_px",
+]
 
 
 MAPS = ("residual", "mse", "wd", "feature")
@@ -83,12 +95,18 @@ SCORES: dict[str, Score] = {
         ("feature_residual", "1", "Distance of image and reconstruction in the features of the model's discriminator"),
         ("feature_distance", "sd", "Distance of the image from the training images in these features, no projection"),
         ("feature_patch", "sd", "Distance of the oddest place of the image from the same place of the training images"),
+        ("feature_neighbours", "sd", "Distance of the oddest place of the slice from the same place of slices near it"),
     )
 }
+SERIES_SCORES = frozenset({"feature_neighbours"})  # no single image has them, no series of few slices
 
 
 def score(
-    prepared: Prepared, reconstruction: Reconstruction, source_shape: tuple[int, ...], config: ScoreConfig
+    prepared: Prepared,
+    reconstruction: Reconstruction,
+    source_shape: tuple[int, ...],
+    config: ScoreConfig,
+    neighbours: Float32 | None = None,
 ) -> ScoreMap:
     """Compare images with their reconstructions.
 
@@ -108,10 +126,11 @@ def score(
         reconstruction: The same N.
         source_shape: ``(K, R, C)`` of the series.
         config: How to compare.
+        neighbours: ``(N, S, S)`` from `anomap.projection.neighbours.series_neighbours`, where there is one.
 
     Returns:
-        Scores with the names of `SCORES` (those of features only where the model has them), and the maps of
-        `config.maps`.
+        Scores with the names of `SCORES` (those of features only where the model has them, and the one of neighbours
+        only with `neighbours`), and the maps of `config.maps`.
 
     Raises:
         AnomapError: E114 when an image has no body, E113 when no window lies inside it, E200 when the window is
@@ -123,6 +142,9 @@ def score(
     per_image = {name: np.empty(len(prepared.images)) for name in SCORES if not name.startswith("feature_")}
     per_image["w_distance"][:] = reconstruction.prior_distance
     per_image |= _of_features(reconstruction)
+    if neighbours is not None:
+        per_image["feature_neighbours"] = highest_place(neighbours)
+    size = prepared.images.shape[2:]
     top_window = np.empty((len(prepared.images), 4), np.int64)
     for n in range(len(prepared.images)):
         pair = _pair(prepared, reconstruction, n, config)
@@ -138,7 +160,8 @@ def score(
         top_window=top_window,
         frame=prepared.frame.copy(),
         unit=prepared.spec.score_unit,
-        top_place=top_places(reconstruction, prepared.images.shape[2:]) if "feature_patch" in per_image else None,
+        top_place=top_places(reconstruction.feature_map, size) if "feature_patch" in per_image else None,
+        top_change=None if neighbours is None else top_places(neighbours, size),
     )
 
 
@@ -147,19 +170,24 @@ def _of_features(reconstruction: Reconstruction) -> dict[str, Float64]:
     found = {
         "feature_residual": reconstruction.feature_residual.copy(),
         "feature_distance": reconstruction.feature_distance.copy(),
-        "feature_patch": reconstruction.feature_map.max(axis=(1, 2)).astype(np.float64),
+        "feature_patch": highest_place(reconstruction.feature_map),
     }
     return {name: values for name, values in found.items() if not np.isnan(values).any()}
 
 
-def top_places(reconstruction: Reconstruction, shape: tuple[int, ...]) -> Int64:
+def highest_place(places: Float32) -> Float64:
+    """The score of each image's oddest place, ``(N,)`` of ``(N, S, S)``; NaN where the map is."""
+    highest: Float64 = places.max(axis=(1, 2)).astype(np.float64)
+    return highest
+
+
+def top_places(places: Float32, shape: tuple[int, ...]) -> Int64:
     """The pixels of each image's oddest place, ``(N, 4)`` as `ScoreMap.top_window`.
 
     Args:
-        reconstruction: With a feature map.
+        places: ``(N, S, S)`` a map of places that cover the images.
         shape: ``(H, W)`` of the images.
     """
-    places = reconstruction.feature_map
     sides = np.array(shape) // places.shape[1]
     first = np.stack(np.unravel_index(places.reshape(len(places), -1).argmax(axis=1), places.shape[1:]), axis=1) * sides
     corners: Int64 = np.concatenate([first, first + sides], axis=1)
@@ -307,14 +335,14 @@ def _layer(
     if name == "residual":
         values = signed_residual(prepared.images[n, 0], reconstruction.images[n, 0], prepared.spec.score_range / 2)
     elif name == "feature":
-        values = _on_pixels(reconstruction.feature_map[n], valid)
+        values = on_pixels(reconstruction.feature_map[n], valid.shape)
     else:
         return centre_on_pixels(dense[name], window, valid)
     return extend(np.where(valid, values, np.nan), reach=1), 0.0
 
 
-def _on_pixels(places: Float32, valid: Bool) -> Float32:
-    """A map of places as one of the image's pixels; each holds the value of its place."""
-    rows, columns = (np.arange(size) * len(places) // size for size in valid.shape)
+def on_pixels(places: Float32, shape: tuple[int, ...]) -> Float32:
+    """A map of places as one of the image's ``shape`` pixels; each holds the value of its place."""
+    rows, columns = (np.arange(size) * len(places) // size for size in shape)
     spread: Float32 = places[rows[:, None], columns]
     return spread

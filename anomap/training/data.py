@@ -4,7 +4,7 @@ Two layouts are read:
 
 * a folder with ``manifest.csv`` (columns ``file, split, category, patient``): 8-bit pictures (PNG, WebP) for
   radiographs; ``.npz`` archives with ``hu`` ``(K, R, C)`` int16 and the columns ``index, pixel_spacing_mm`` for CT
-  (slices without spacing are left out);
+  (slices without spacing are left out), and ``z_mm``, where a slice lies among the others of its patient, if known;
 * a folder of DICOM files with one folder a patient, all of which count as normal; one patient in `HELD_OUT` is kept
   out of training, for the reference cohort.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from zipfile import BadZipFile
@@ -24,7 +24,8 @@ from PIL import Image
 
 from anomap.errors import AnomapError
 from anomap.preprocessing import prepare
-from anomap.types import Float32, ImageSeries, Prepared, PreprocessSpec
+from anomap.preprocessing.positions import slice_positions
+from anomap.types import Float32, Float64, ImageSeries, Prepared, PreprocessSpec
 
 COLUMNS = {"file", "split", "category", "patient"}
 HELD_OUT = 5  # of so many patients in a DICOM folder one is "val"
@@ -40,6 +41,8 @@ class ImageSet:
         patients: N pseudonymous patient labels.
         categories: N categories; "normal" for normal ones.
         sources: N datasets of origin.
+        stacks: N names of the stacks of slices they come from; "" for an image that has no place in one.
+        positions_mm: ``(N,)`` where they lie in it, along the normal of the slices.
     """
 
     prepared: Prepared
@@ -47,6 +50,8 @@ class ImageSet:
     patients: tuple[str, ...]
     categories: tuple[str, ...]
     sources: tuple[str, ...]
+    stacks: tuple[str, ...]
+    positions_mm: Float64
 
     @property
     def images(self) -> Float32:
@@ -62,6 +67,10 @@ class Label:
     patient: str
     category: str
     source: str
+    stack: str = ""
+
+
+Labelled = tuple[Prepared, Label, Float64]  # images of one source, and where each lies
 
 
 def series_from_picture(pixels: np.ndarray, name: str) -> ImageSeries:
@@ -76,13 +85,13 @@ def series_from_picture(pixels: np.ndarray, name: str) -> ImageSeries:
     )
 
 
-def series_from_hu(hu: np.ndarray, spacing_mm: float, name: str) -> ImageSeries:
-    """One CT slice ``(R, C)`` in HU with square pixels."""
+def series_from_hu(hu: np.ndarray, spacing_mm: float, name: str, z_mm: float = 0.0) -> ImageSeries:
+    """One CT slice ``(R, C)`` in HU with square pixels at a height of `z_mm`."""
     affine = np.zeros((4, 4))
     affine[:, 0] = (0, 0, 1, 0)
     affine[:, 1] = (0, spacing_mm, 0, 0)
     affine[:, 2] = (spacing_mm, 0, 0, 0)
-    affine[3, 3] = 1
+    affine[:, 3] = (0, 0, z_mm, 1)
     return ImageSeries(
         pixels=hu.astype(np.float32)[None],
         unit="HU",
@@ -109,7 +118,10 @@ def _manifest_series(root: Path, rows: list[dict[str, str]]) -> Iterator[tuple[I
             if picture is not None:
                 yield series_from_picture(picture, name), label
             elif hu is not None and row["pixel_spacing_mm"]:  # without it a slice has no size, and no place on the grid
-                yield series_from_hu(hu[int(row["index"])], float(row["pixel_spacing_mm"]), name), label
+                height = row.get("z_mm") or ""
+                label = replace(label, stack=row["patient"] if height else "")
+                slice_ = hu[int(row["index"])]
+                yield series_from_hu(slice_, float(row["pixel_spacing_mm"]), name, float(height or 0)), label
 
 
 def _dicom_series(root: Path, split: str) -> Iterator[tuple[ImageSeries, Label]]:
@@ -122,7 +134,8 @@ def _dicom_series(root: Path, split: str) -> Iterator[tuple[ImageSeries, Label]]
         patient = _patient(root, folder)
         if patient in chosen:
             for series in read_study(folder, ReadConfig(allow_gaps=True)).series:
-                label = Label(name=series.frame_ids[0], patient=chosen[patient], category="normal", source="DICOM")
+                name = series.frame_ids[0]
+                label = Label(name=name, patient=chosen[patient], category="normal", source="DICOM", stack=name)
                 yield series, label
 
 
@@ -192,21 +205,33 @@ def load_images(root: Path, spec: PreprocessSpec, split: str, category: str | No
         pairs = _manifest_series(root, wanted)
     else:
         pairs = _dicom_series(root, split)
-    labelled = [(prepare(series, spec), label) for series, label in pairs]
+    labelled = [labelled_images(series, spec, label) for series, label in pairs]
     if not labelled:
         raise AnomapError("E100", f"no {split!r} images found for training")
     return assemble(labelled)
 
 
-def assemble(labelled: list[tuple[Prepared, Label]]) -> ImageSet:
+def labelled_images(series: ImageSeries, spec: PreprocessSpec, label: Label) -> Labelled:
+    """Prepared images of a series for `assemble`.
+
+    Raises:
+        AnomapError: As `anomap.preprocessing.prepare`.
+    """
+    prepared = prepare(series, spec)
+    return prepared, label, slice_positions(series)[prepared.frame]
+
+
+def assemble(labelled: list[Labelled]) -> ImageSet:
     """One set of prepared images, at least one; all images of a part get its label."""
-    labels = [label for part, label in labelled for _ in part.images]
+    labels = [label for part, label, _ in labelled for _ in part.images]
     return ImageSet(
-        prepared=concatenate([part for part, _ in labelled]),
+        prepared=concatenate([part for part, _, _ in labelled]),
         names=tuple(label.name for label in labels),
         patients=tuple(label.patient for label in labels),
         categories=tuple(label.category for label in labels),
         sources=tuple(label.source for label in labels),
+        stacks=tuple(label.stack for label in labels),
+        positions_mm=np.concatenate([positions for _, _, positions in labelled]),
     )
 
 

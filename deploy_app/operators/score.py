@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from anomap.pipeline import judged, provenance_of, score_config
+from anomap.pipeline import judged, neighbours_of, provenance_of, score_config
 from anomap.scoring import score
 from deploy_app.case import Case
 from deploy_app.operators.stage import StageOperator
@@ -21,7 +21,8 @@ class ScoreOperator(StageOperator):
         case.need("bundle", "prepared", "reconstruction")
         bundle, fit, series, config = case.bundle, case.reconstruction, case.series, case.study.config
         start = time.perf_counter()
-        score_map = score(case.prepared, fit, series.pixels.shape, score_config(bundle))  # type: ignore[arg-type]
+        beside = neighbours_of(series, case.prepared, bundle)  # type: ignore[arg-type]
+        score_map = score(case.prepared, fit, series.pixels.shape, score_config(bundle), beside)  # type: ignore[arg-type]
         case.seconds["score"] = round(time.perf_counter() - start, 4)
         start = time.perf_counter()
         provenance = provenance_of(bundle, config, fit, case.seconds)  # type: ignore[arg-type]

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from anomap.preprocessing import prepare
-from anomap.training.data import Label, assemble, series_from_picture
+from anomap.training.data import Label, assemble, labelled_images, series_from_picture
 from benchmarks.segmentation_cases import KNEE, LIMB, SOURCE, WHOLE, cases_of, changes
 from benchmarks.segmentation_gate import CHANCE, OURS, P_VALUE, curves, dice, report
 from tests.deploy_app.test_lung_rule import chest
@@ -14,7 +13,9 @@ def films(count, draw):
     label = {"category": "normal", "source": "drawn"}
     pictures = [(draw(n) * 255, f"film{n}") for n in range(count)]
     return assemble([
-        (prepare(series_from_picture(np.clip(picture, 0, 255), name), SOURCE), Label(name=name, patient=name, **label))
+        labelled_images(
+            series_from_picture(np.clip(picture, 0, 255), name), SOURCE, Label(name=name, patient=name, **label)
+        )
         for picture, name in pictures
     ])  # fmt: skip
 

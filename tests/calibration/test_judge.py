@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import kstest, percentileofscore
+from scipy.stats import binomtest, kstest, percentileofscore
 
 from anomap.calibration import (
     SiteCohort,
@@ -281,6 +281,51 @@ def test_a_cohort_of_other_weights_is_refused():
         calibrate(series(), score_map([[0, 0, 0]]), cohort(np.ones((3, 1)), names=("ssim",)), PROVENANCE)
 
 
+BESIDE = ("mse_full", "wd_patch", "feature_neighbours")
+
+
+def cohort_of_two_kinds(size, stacked):
+    """The last column is there for the first `stacked` images only."""
+    values = np.random.default_rng(3).normal(size=(size, 3))
+    values[stacked:, 2] = np.nan
+    return replace(cohort(values, names=BESIDE), combines=("wd_patch", "feature_neighbours"))
+
+
+def test_a_score_is_compared_with_those_that_have_it():
+    reference = cohort_of_two_kinds(30, stacked=9)
+    result = calibrate(series(), score_map([[0, 0, 99]], names=BESIDE), reference, PROVENANCE)
+    assert result.p_by_score["feature_neighbours"][0] == pytest.approx(1 / 10)
+    assert result.p_by_score["combined"][0] == pytest.approx(1 / 10)
+    assert result.p_by_score["wd_patch"][0] > 1 / 31
+    assert result.percentile_by_score["feature_neighbours"][0] == 100.0
+    alone = calibrate(series(), score_map([[0, 99]], names=BESIDE[:2]), reference, PROVENANCE)
+    assert alone.p_by_score["combined"][0] == pytest.approx(1 / 31), "all images have what is combined here"
+    assert "feature_neighbours" not in alone.p_by_score
+
+
+def test_a_cohort_in_which_nobody_has_a_score_leaves_it_out():
+    result = calibrate(series(), score_map([[0, 0, 99]], names=BESIDE), cohort_of_two_kinds(30, stacked=0), PROVENANCE)
+    assert "feature_neighbours" not in result.p_by_score
+    assert np.isfinite(result.summary["combined"])
+
+
+def test_a_site_takes_series_with_and_without_neighbours_and_keeps_its_alarms():
+    """What a series doesn't have counts as 0 for all alike: p-values stay valid, whoever has it."""
+    rng = np.random.default_rng(5)
+    alarms = 0
+    for _ in range(300):
+        values = rng.exponential(size=(20, 3))
+        values[rng.random(20) < 0.3, 2] = np.nan
+        site = site_of(cohort(values[:19], names=BESIDE))
+        new = values[19:] if not np.isnan(values[19, 2]) else values[19:, :2]
+        found = calibrate(series(), score_map(new, names=BESIDE[: new.shape[1]]), site, PROVENANCE, stratum="CT")
+        alarms += found.p_value <= 0.1
+    assert binomtest(alarms, 300, 0.1).pvalue > 0.01
+    other = score_map([[0, 0]], names=("mse_full", "feature_neighbours"))
+    with pytest.raises(AnomapError, match="E302"):
+        calibrate(series(), other, site_of(cohort_of_two_kinds(30, 9)), PROVENANCE, stratum="CT")
+
+
 def test_no_image_is_no_result():
     empty = score_map(np.empty((0, 3)), np.zeros((1, 32, 32)))
     with pytest.raises(AnomapError, match="E501"):
@@ -295,6 +340,13 @@ def test_a_cohort_survives_json_to_the_last_digit():
     after = cohort_from_dict(json.loads(json.dumps(cohort_to_dict(before))))
     np.testing.assert_array_equal(after.scores, before.scores)
     assert replace(after, scores=before.scores) == before
+
+
+def test_what_an_image_does_not_have_is_null_in_json():
+    before = cohort_of_two_kinds(5, stacked=2)
+    text = json.dumps(cohort_to_dict(before), allow_nan=False)
+    assert text.count("null") == 3
+    np.testing.assert_array_equal(cohort_from_dict(json.loads(text)).scores, before.scores)
 
 
 def test_a_cohort_of_an_earlier_version_combines_what_it_did_then():

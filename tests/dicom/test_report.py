@@ -86,6 +86,7 @@ def test_the_numbers_are_those_of_the_result(ct):
     assert number(found["anomap image 1"], "ANM-Q1") == pytest.approx(scores["mse_full"][worst], rel=1e-9)
     assert number(found["anomap window 1"], "ANM-Q2") == pytest.approx(scores["wd_patch"][worst], rel=1e-9)
     assert number(found["anomap place 1"], "ANM-Q8") == pytest.approx(scores["feature_patch"][worst], rel=1e-9)
+    assert number(found["anomap change 1"], "ANM-Q9") == pytest.approx(scores["feature_neighbours"][worst], rel=1e-9)
     first, second = analysis.result.regions
     assert number(found["anomap-R1"], "ANM-Q2") == first.peak_wd
     assert number(found["anomap-R1"], codes.VOLUME.value) == first.volume_ml
@@ -125,10 +126,33 @@ def test_outlines_enclose_regions_and_windows(radiograph):
     assert not np.array_equal(*boxes.values())
 
 
-def test_a_model_that_knows_no_places_has_no_group_for_one(radiograph):
-    analysis = analysed(radiograph, *DX_BOXES)
-    analysis = replace(analysis, score_map=replace(analysis.score_map, top_place=None))
-    assert not [name for name in groups(report_of(analysis)) if name.startswith("anomap place")]
+def test_a_model_that_knows_no_places_has_no_group_for_one(ct):
+    analysis = analysed(ct, *CT_BOXES)
+    analysis = replace(analysis, score_map=replace(analysis.score_map, top_place=None, top_change=None))
+    assert not [name for name in groups(report_of(analysis)) if name.startswith(("anomap place", "anomap change"))]
+
+
+def test_the_method_is_projection_only_where_an_image_was_projected(ct):
+    found = groups(report_of(analysed(ct, *CT_BOXES)))
+
+    def methods(group):
+        return [
+            i.ConceptCodeSequence[0].CodeValue
+            for i in group.get("ContentSequence", [])
+            if i.ConceptNameCodeSequence[0].CodeValue == codes.MEASUREMENT_METHOD.value
+        ]
+
+    for name in ("anomap image 1", "anomap window 1", "anomap-R1"):
+        assert methods(found[name]) == ["ANM-M1"]
+    for name in ("anomap place 1", "anomap change 1"):
+        assert methods(found[name]) == ["ANM-M2"]
+    by_score = {
+        i.ConceptNameCodeSequence[0].CodeValue: methods(i)
+        for i in found["anomap image 1"].ContentSequence
+        if i.ValueType == "NUM"
+    }
+    assert by_score["ANM-Q1"] == []
+    assert by_score["ANM-Q7"] == ["ANM-M2"]
 
 
 @pytest.mark.parametrize(

@@ -34,13 +34,22 @@ def trunks(
     )
 
 
-def image_set(prepared: Prepared, category: str = "normal", source: str = "made up", images_each: int = 1) -> ImageSet:
-    """Labels for prepared images; `images_each` neighbours belong to one patient."""
+def image_set(
+    prepared: Prepared,
+    category: str = "normal",
+    source: str = "made up",
+    images_each: int = 1,
+    apart_mm: float | None = None,
+) -> ImageSet:
+    """Labels for prepared images; `images_each` neighbours belong to one patient, `apart_mm` from each other."""
     count = len(prepared.images)
+    patients = tuple(f"{prepared.frame_ids[i // images_each * images_each]}-p" for i in range(count))
     return ImageSet(
         prepared=prepared,
         names=prepared.frame_ids,
-        patients=tuple(f"{prepared.frame_ids[i // images_each * images_each]}-p" for i in range(count)),
+        patients=patients,
         categories=(category,) * count,
         sources=(source,) * count,
+        stacks=("",) * count if apart_mm is None else patients,
+        positions_mm=np.arange(count) * float(apart_mm or 0),
     )

@@ -8,7 +8,7 @@ from anomap.bundle import read_cohort, write_cohort
 from anomap.calibration import calibrate
 from anomap.evaluation.cohort import REGION_SHARE, measure_cohort, region_threshold
 from anomap.projection import project
-from anomap.scoring import SCORES, ScoreConfig, score
+from anomap.scoring import SCORES, SERIES_SCORES, ScoreConfig, score
 from anomap.types import Cohort, ImageSeries
 from tests.evaluation.pictures import image_set, trunks
 from tests.evaluation.test_scores import QUICK
@@ -33,8 +33,8 @@ def cohort(toy_bundle) -> Cohort:
 
 def test_a_cohort_says_who_it_is_and_holds_every_score(toy_bundle) -> None:
     found = cohort(toy_bundle)
-    assert found.names == tuple(SCORES)
-    assert found.scores.shape == (24, len(SCORES))
+    assert set(found.names) == set(SCORES) - SERIES_SCORES
+    assert found.scores.shape == (24, len(found.names))
     assert len(set(found.patients)) == 12
     assert found.bundle_sha256 == toy_bundle.info.sha256
     for word in ("24 images of 12 patients", "Made-up (24)", "2026-01-02", "preset fast"):

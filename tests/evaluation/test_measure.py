@@ -9,7 +9,7 @@ from anomap.evaluation.features import FEATURE_KNN
 from anomap.evaluation.measure import ALL_SCORES, MAPS, OPPONENTS, Ruler, fit_ruler
 from anomap.evaluation.more import MORE
 from anomap.evaluation.scores import score_on_model_grid
-from anomap.scoring import SCORES
+from anomap.scoring import SCORES, SERIES_SCORES
 from tests.evaluation.pictures import image_set, trunks
 from tests.evaluation.test_scores import QUICK
 
@@ -23,7 +23,7 @@ def test_every_score_has_a_unit_a_direction_and_a_place(fitted) -> None:
     _, normal = fitted
     assert list(ALL_SCORES) == [*SCORES, COMBINED, *MORE, *OPPONENTS]
     assert all(score.unit and score.direction == "higher" and score.description for score in ALL_SCORES.values())
-    assert set(normal.scores) == set(ALL_SCORES) - {"wd_patch_seeds", "seed_spread"}
+    assert set(normal.scores) == set(ALL_SCORES) - {"wd_patch_seeds", "seed_spread", *SERIES_SCORES}
     assert all(np.isfinite(values).all() and values.shape == (10,) for values in normal.scores.values())
 
 
@@ -43,7 +43,7 @@ def test_measuring_the_normal_images_again_gives_the_same(fitted) -> None:
 def test_maps_are_those_of_the_scoring_on_the_models_pixels(fitted, toy_bundle) -> None:
     ruler, normal = fitted
     maps = ruler.maps(normal.images, normal.found.reconstruction)
-    assert set(maps) == set(MAPS)
+    assert set(maps) == set(MAPS) - {"neighbours"}
     assert {values.shape for values in maps.values()} == {(10, 32, 32)}
     dense = score_on_model_grid(toy_bundle, normal.images.prepared, normal.found.reconstruction).maps
     np.testing.assert_array_equal(maps["wd"], dense["wd"])

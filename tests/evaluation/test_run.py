@@ -13,7 +13,7 @@ from anomap.evaluation.run import Evaluation, EvaluationConfig, evaluate, paired
 from anomap.evaluation.scores import score_images, subset
 from anomap.evaluation.synthetic import UNALTERED, kinds
 from anomap.evaluation.synthetic.acquisition import inverted
-from anomap.scoring import SCORES
+from anomap.scoring import SCORES, SERIES_SCORES
 from anomap.training.data import ImageSet
 from anomap.types import Prepared, Reconstruction
 from tests.evaluation.pictures import image_set, trunks
@@ -51,10 +51,11 @@ def quality(toy_bundle, sets) -> Evaluation:
 def test_every_score_and_baseline_is_reported_for_every_category(quality: Evaluation) -> None:
     assert [row.category for row in quality.categories] == ["inverted", "foreign"]
     for row in (*quality.categories, *quality.synthetic):
-        assert set(row.separation) == set(ALL_SCORES)
+        assert set(row.separation) == set(ALL_SCORES) - SERIES_SCORES
     assert {*SCORES, COMBINED, *OPPONENTS} < set(ALL_SCORES)
     assert (quality.normal_images, quality.normal_patients, quality.training_images) == (16, 8, 12)
     assert quality.left_out == {"E102": 3}
+    assert quality.in_series == ()
 
 
 def test_figures_are_those_of_the_scores(quality: Evaluation, toy_bundle, sets) -> None:
@@ -90,7 +91,7 @@ def test_every_kind_is_planted_into_one_image_of_each_patient(quality: Evaluatio
     for row in quality.synthetic:
         assert row.images == row.pairs["wd_patch"].pairs == 6
         assert (row.touched is not None) == known[row.kind].local
-        assert set(row.maps) == (set(MAPS) if known[row.kind].local else set())
+        assert set(row.maps) == (set(MAPS) - {"neighbours"} if known[row.kind].local else set())
         assert len(row.touched_by_seed) == (2 if known[row.kind].local else 0)
     needle = quality.synthetic[0]
     assert all(0 <= count <= 6 for count in needle.touched_by_seed)

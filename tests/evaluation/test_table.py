@@ -50,14 +50,22 @@ def made_evaluation() -> Evaluation:
         ),
         synthetic=(
             SyntheticResult(
-                kind="thin_needle", description="a line", images=20, separation=dict.fromkeys(ALL_SCORES, SURE),
-                pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=17, touched_by_place=19,
+                kind="thin_needle", description="a line", images=20, patients=20,
+                separation=dict.fromkeys(ALL_SCORES, SURE), pairs=dict.fromkeys(ALL_SCORES, PAIRED),
+                touched=17, touched_by_place=19, touched_by_change=None,
                 touched_by_seed=(16, 18), expected_touched=2.25, maps={"wd": PIXELS},
             ),
             SyntheticResult(
-                kind="blur", description="soft", images=20, separation=dict.fromkeys(ALL_SCORES, SURE),
-                pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=None, touched_by_place=None,
+                kind="blur", description="soft", images=20, patients=20, separation=dict.fromkeys(ALL_SCORES, SURE),
+                pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=None, touched_by_place=None, touched_by_change=None,
                 touched_by_seed=(), expected_touched=None, maps={},
+            ),
+        ),
+        in_series=(
+            SyntheticResult(
+                kind="thin_needle", description="a line", images=20, patients=4,
+                separation=dict.fromkeys(ALL_SCORES, SURE), pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=11,
+                touched_by_place=12, touched_by_change=18, touched_by_seed=(), expected_touched=2.25, maps={},
             ),
         ),
         mean=MeanResult(
@@ -96,6 +104,8 @@ def test_tables_hold_figures_numbers_and_marks(quality: Evaluation) -> None:
     ]
     assert rows_of(quality, "Localisation") == [["thin needle", "wd", "0.41", "0.013", "0.52", "0.63", "0.85"]]
     assert [row[0] for row in rows_of(quality, "Synthetic anomalies")] == ["thin needle", "blur"]
+    among = rows_of(quality, "Slices among their neighbours")
+    assert among == [["thin needle", "20 (4)", *["0.99 · 18"] * len(OWN), "11", "12", "18", "2.2"]]
 
 
 def test_a_mean_stands_beside_those_of_the_baselines(quality: Evaluation) -> None:
@@ -125,7 +135,7 @@ def test_shares_over_seeds_have_a_column_only_where_there_are_seeds(quality: Eva
 
 
 def test_tables_without_rows_are_left_out(quality: Evaluation) -> None:
-    bare = replace(quality, categories=quality.categories[1:], synthetic=())
+    bare = replace(quality, categories=quality.categories[1:], synthetic=(), in_series=())
     assert [name for name, *_ in tables(bare)] == [
         "Scores", "Baselines", "Average precision, false positives", "Mean", "Ablation",
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from scipy.stats import wasserstein_distance
 
 from anomap.calibration import calibrate
 from anomap.errors import AnomapError
-from anomap.scoring import SCORES, ScoreConfig, body_by_corners, quantise, score, window_area_px
+from anomap.scoring import SCORES, SERIES_SCORES, ScoreConfig, body_by_corners, quantise, score, window_area_px
 from anomap.types import ImageSeries, Prepared, PreprocessSpec, Reconstruction
 
 SIDE = 32
@@ -77,7 +77,7 @@ def test_grey_levels_are_rounded_to_the_nearest():
 
 def test_every_score_of_the_registry_is_given():
     found = score(prepared(noise()), fitted(noise(1)), SHAPE, config())
-    assert set(found.per_image) == set(SCORES)
+    assert set(found.per_image) == set(SCORES) - SERIES_SCORES
     assert found.unit == "HU"
     assert score(prepared(noise(), XRAY), fitted(noise(1)), SHAPE, config()).unit == "grey level"
     assert SCORES["mse_body"].unit.format(unit=found.unit) == "HU²"
@@ -90,7 +90,7 @@ def test_every_score_of_the_registry_is_given():
 @pytest.mark.parametrize("missing", [{"feature_distance"}, {"feature_distance", "feature_residual"}])
 def test_a_model_that_knows_no_features_has_fewer_scores(missing):
     fit = replace(fitted(noise(1)), **dict.fromkeys(missing, np.full(2, np.nan)))
-    assert set(score(prepared(noise()), fit, SHAPE, config()).per_image) == set(SCORES) - missing
+    assert set(score(prepared(noise()), fit, SHAPE, config()).per_image) == set(SCORES) - SERIES_SCORES - missing
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,9 @@ def test_a_batch_equals_one_by_one():
     together = score(prepared(images), fitted(model), (3, 40, 50), config())
     for n in range(3):
         alone = score(prepared(images[n], frame=[0]), fitted(model[n]), (1, 40, 50), config())
-        for name in set(SCORES) - {"w_distance", "feature_residual", "feature_distance", "feature_patch"}:
+        for name in SCORES:
+            if name == "w_distance" or name.startswith("feature_"):
+                continue
             assert alone.per_image[name][0] == together.per_image[name][n]
         np.testing.assert_array_equal(alone.maps["wd"][0], together.maps["wd"][n])
 
@@ -147,6 +149,18 @@ def test_the_top_place_is_the_highest_of_the_feature_map_and_its_map_shows_it():
     found = score(prepared(images, frame=[0, 1]), unknown, (2, 40, 50), config())
     assert found.top_place is None
     assert np.isnan(found.maps["feature"]).all()
+
+
+def test_the_top_change_is_the_place_least_like_its_neighbours():
+    images = noise(n=2)
+    beside = np.zeros((2, 8, 8), np.float32)
+    beside[0, 2, 5], beside[1, 7, 0] = 3.0, 4.0
+    found = score(prepared(images, frame=[0, 1]), fitted(images), (2, 40, 50), config(), beside)
+    q = SIDE // 8
+    assert found.top_change.tolist() == [[2 * q, 5 * q, 3 * q, 6 * q], [7 * q, 0, 8 * q, q]]
+    assert found.per_image["feature_neighbours"].tolist() == [3.0, 4.0]
+    assert set(found.per_image) == set(SCORES)
+    assert score(prepared(images, frame=[0, 1]), fitted(images), (2, 40, 50), config()).top_change is None
 
 
 def test_the_top_window_holds_the_anomaly():
@@ -217,7 +231,7 @@ def test_flipped_images_give_flipped_maps(window):
     flipped = score(prepared(images[..., ::-1]), fitted(model[..., ::-1]), (1, SIDE, SIDE), config(window))
     for name in ("wd", "mse", "residual"):
         np.testing.assert_allclose(flipped.maps[name], plain.maps[name][..., ::-1], rtol=1e-5)
-    for name in SCORES:
+    for name in plain.per_image:
         np.testing.assert_allclose(flipped.per_image[name], plain.per_image[name])
 
 
