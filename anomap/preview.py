@@ -17,7 +17,8 @@ from scipy import ndimage
 
 from anomap import NOT_A_DIAGNOSIS, __version__
 from anomap.preprocessing.geometry import box_to_source
-from anomap.types import AnomalyResult, Bool, Float32, Int64, Region, ScoreMap, Verdict
+from anomap.scoring import shown_places
+from anomap.types import AnomalyResult, Bool, Float32, Int64, Region, Verdict
 
 if TYPE_CHECKING:
     from anomap.pipeline import Analysis
@@ -31,6 +32,7 @@ PANEL = 320  # longest side of a picture in pixels
 GAP = 12
 MARGIN = 28
 BAR = 84  # room for the colour bar and its numbers
+PLACES = {"feature_neighbours": "least like its neighbours", "feature_patch": "oddest place"}  # in captions
 TITLES = ("Input", "Reconstruction", "Residual map · window WD", "Regions")
 
 BACKGROUND: Colour = (16, 18, 22)
@@ -189,9 +191,9 @@ def _row(
     maps, regions = ((left + column * (look.width + GAP), top) for column in (2, 3))
     draw.rectangle(_box(analysis, look, n, analysis.score_map.top_window[n], maps), outline=WINDOW, width=2)
     _outline(page, analysis, look, frame, regions)
-    places = _places(analysis.score_map)
-    if places is not None:
-        _corners(draw, _box(analysis, look, n, places[n], regions))
+    shown = shown_places(analysis.score_map)
+    if shown is not None:
+        _corners(draw, _box(analysis, look, n, shown[1][n], regions))
     _colour_bar(page, draw, analysis.result.region_threshold, look, left + 4 * (look.width + GAP), top)
     caption = _fit(draw, _caption(analysis, n, frame), _font(14), 4 * look.width + 3 * GAP)
     draw.text((left, top + look.height + 8), caption, TEXT, _font(14))
@@ -278,21 +280,15 @@ def _label(draw: ImageDraw.ImageDraw, region: Region, mask: Bool, at: tuple[int,
     draw.text((x, y), str(region.label), colour, _font(14), anchor="mm", stroke_width=2, stroke_fill=(0, 0, 0))
 
 
-def _places(scores: ScoreMap) -> Int64 | None:
-    """The oddest place of each image: against the slices beside it, which points better, or the training images."""
-    return scores.top_place if scores.top_change is None else scores.top_change
-
-
 def _caption(analysis: Analysis, n: int, frame: int) -> str:
     result, scores, total = analysis.result, analysis.score_map, len(analysis.series.pixels)
     unit = "HU" if scores.unit == "HU" else "grey levels"
     parts = [f"Image {frame + 1} of {total}"]
     if "wd_patch" in scores.per_image:
         parts.append(f"highest window (box) {scores.per_image['wd_patch'][n]:.3g} {unit}")
-    if scores.top_change is not None:
-        parts.append(f"least like its neighbours (corners) {scores.per_image['feature_neighbours'][n]:.3g} sd")
-    elif scores.top_place is not None:
-        parts.append(f"oddest place (corners) {scores.per_image['feature_patch'][n]:.3g} sd")
+    place = shown_places(scores)
+    if place is not None:
+        parts.append(f"{PLACES[place[0]]} (corners) {scores.per_image[place[0]][n]:.3g} sd")
     if result.p_by_score:
         parts.append(f"smallest p {min(p[n] for p in result.p_by_score.values()):.3g}")
     shown = [region for region in result.regions if region.bbox[0] <= frame <= region.bbox[3]]

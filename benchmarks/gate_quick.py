@@ -31,7 +31,7 @@ from anomap.gate.tiers import Quick
 from anomap.pipeline import analyze_series
 from anomap.projection.neighbours import series_neighbours
 from anomap.projection.schedule import preset
-from anomap.scoring import SCORES, highest_place
+from anomap.scoring import SCORES, WITHOUT_PROJECTION, highest_place
 from anomap.training.data import ImageSet, load_images, manifest_rows
 from anomap.types import Bool, Cohort, Float64, Int64
 
@@ -126,7 +126,9 @@ def alarms(site: SiteCohort, scores: Float64, every: int) -> Float64:
     rows: Int64 = np.arange(scores.shape[1]) if every == 1 else looked_at(scores.shape[1], every)
     if thin is None:
         raise SystemExit("the stretches are too short for that")
-    return held_out(scores[:, rows].max(axis=1), thin.statistics(""), np.ones(scores.shape[2]))
+    free = np.isin(list(SCORES), WITHOUT_PROJECTION)
+    maxima = np.where(free, scores.max(axis=1), scores[:, rows].max(axis=1))
+    return held_out(maxima, thin.statistics(""), np.ones(scores.shape[2]))
 
 
 def agreement(look: Bool, full: Bool) -> dict[str, float]:

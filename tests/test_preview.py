@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from anomap import preview
 from anomap.preview import HEAT, NOTHING, colour_map, render_preview, worst_first
+from anomap.scoring import shown_places
 from anomap.types import Verdict
 from tests.made import made_analysis
 
@@ -113,10 +114,10 @@ def test_the_oddest_place_is_drawn_and_named_where_there_is_one():
 
 def test_with_neighbours_the_place_least_like_them_is_drawn_and_named_instead():
     analysis = made_analysis(frames=2)
-    assert preview._places(analysis.score_map) is analysis.score_map.top_change
+    assert shown_places(analysis.score_map)[1] is analysis.score_map.top_change
     assert "least like its neighbours (corners) 2.2 sd" in preview._caption(analysis, 1, 1)
     without = replace(analysis, score_map=replace(analysis.score_map, top_change=None))
-    assert preview._places(without.score_map) is analysis.score_map.top_place
+    assert shown_places(without.score_map)[1] is analysis.score_map.top_place
     assert "oddest place (corners) 1.8 sd" in preview._caption(without, 1, 1)
 
 

@@ -39,6 +39,7 @@ def calibrate(
     alpha_reject: float = 0.01,
     min_area_px: float | None = None,
     every: int = 1,
+    unseen: Mapping[str, Float64] | None = None,
 ) -> AnomalyResult:
     """Compare scores with those of a cohort, find regions, and say a verdict.
 
@@ -60,6 +61,7 @@ def calibrate(
         alpha_reject: At or below this p-value it is rejected.
         min_area_px: See `anomap.regions.find_regions`.
         every: One image in so many was scored, and the cohort is a thinned one (`SiteCohort.thinned`).
+        unseen: Scores of the other images that need no projection; they count in the p-value of the series.
 
     Returns:
         The result; verdict UNCALIBRATED unless the site's cohort has patients enough for `alpha_review`.
@@ -98,7 +100,9 @@ def calibrate(
         if not set(site.images.names) <= {*score_map.per_image, *SERIES_SCORES}:
             raise AnomapError("E302", "the site's cohort holds other scores than were measured")
         reference = site.statistics(stratum)
-        maxima = series_maxima(score_map.per_image, site.images.names)
+        rest = unseen or {}
+        of_all = {name: np.append(values, rest.get(name, [])) for name, values in score_map.per_image.items()}
+        maxima = series_maxima(of_all, site.images.names)
         p_value, patients = family_p(maxima, reference, weights_of(site, weights or {})), len(reference)
         verdict, reasons = _verdict(p_value, patients, stratum, (alpha_review, alpha_reject))
         if patients and "wd_patch" in site.images.names:
@@ -107,6 +111,8 @@ def calibrate(
             regions = held_against_patients(regions, highest, of_patients, alpha_review)
     if every > 1:
         text = f"A quick look at one image in {every} ({len(score_map.frame)} of {len(series.pixels)})."
+        if unseen:
+            text += " Of the others those scores count that need no projection."
         reasons = (*reasons, Reason(code="QUICK_LOOK", text=text))
     return AnomalyResult(
         p_value=p_value,

@@ -16,6 +16,7 @@ import numpy as np
 from anomap.calibration.cohort import FORMAT as IMAGES_FORMAT
 from anomap.calibration.cohort import cohort_from_dict, cohort_to_dict
 from anomap.errors import AnomapError
+from anomap.scoring import WITHOUT_PROJECTION
 from anomap.types import Cohort, Float64, Int64
 
 FORMAT = "anomap.cohort/2"
@@ -59,8 +60,8 @@ class SiteCohort:
         """The cohort of a quick look: of each patient the images that `looked_at` takes of a new series, too.
 
         A maximum over some slices is no higher than that over all of them: it is exchangeable only with maxima over
-        the same choice of slices. Patients with too few images are left out, as a series like theirs is looked at in
-        full.
+        the same choice of slices. Of the others only the scores that need no projection are kept, which a look takes
+        of all slices. Patients with too few images are left out, as a series like theirs is looked at in full.
 
         Args:
             every: One image in so many.
@@ -70,14 +71,18 @@ class SiteCohort:
         """
         patients = np.array(self.images.patients)
         of = {name: np.flatnonzero(patients == name) for name in self.strata}
-        kept = {name: rows[looked_at(len(rows), every)] for name, rows in of.items()}
-        strata = {name: kind for name, kind in self.strata.items() if len(kept[name])}
+        looked = {name: rows[looked_at(len(rows), every)] for name, rows in of.items()}
+        strata = {name: kind for name, kind in self.strata.items() if len(looked[name])}
         if not strata:
             return None
-        rows = np.sort(np.concatenate([kept[name] for name in strata]))
+        unseen = np.ones(len(patients), bool)
+        unseen[np.concatenate([looked[name] for name in strata])] = False
+        projected = np.array([name not in WITHOUT_PROJECTION for name in self.images.names])
+        scores = np.where(unseen[:, None] & projected, np.nan, self.images.scores)
+        rows = np.sort(np.concatenate([of[name] for name in strata]))
         images = replace(
             self.images,
-            scores=self.images.scores[rows],
+            scores=scores[rows],
             patients=tuple(patients[rows].tolist()),
             description=f"One image in {every} of these: {self.images.description}",
         )
@@ -94,8 +99,13 @@ def series_maxima(per_image: Mapping[str, Float64], names: Sequence[str]) -> Flo
         per_image: Score name -> ``(N,)``.
         names: The S scores.
     """
-    nothing = np.zeros(1)
-    return np.array([np.nan_to_num(per_image.get(name, nothing), nan=0.0).max() for name in names])
+
+    def highest(name: str) -> float:
+        values = per_image.get(name, np.empty(0))
+        values = values[~np.isnan(values)]
+        return float(values.max()) if len(values) else 0.0
+
+    return np.array([highest(name) for name in names])
 
 
 def looked_at(count: int, every: int) -> Int64:

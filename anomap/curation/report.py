@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from anomap.calibration import COMBINED
 from anomap.curation.decisions import FILE as DECISIONS
 from anomap.curation.decisions import WORDS, Decision, Key, read_decisions, write_decisions
 from anomap.curation.findings import Findings, examine
 from anomap.curation.pack import Pack, rounded
 from anomap.curation.page import curation_page
 from anomap.curation.results import numbers, read_images, read_rows, words
+from anomap.curation.schema import SCORE_NAMES
 from anomap.curation.settings import BOOK, REPORT_FILE, ReportConfig
 from anomap.errors import CODES
 from anomap.output import appearing, writing
@@ -101,7 +103,7 @@ def _pack(images: pa.Table, found: Findings, decisions: list[Decision]) -> Pack:
 
 def _scores(images: pa.Table) -> list[dict[str, str]]:
     """Columns of scores with a value in any row, the one the page begins with first."""
-    names = ["combined", *SCORES, "cheap", "looks_ratio"]
+    names = [COMBINED, *(name for name in SCORE_NAMES if name != COMBINED), "cheap", "looks_ratio"]
     return [
         {
             "name": name,

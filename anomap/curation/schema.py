@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from anomap.calibration import COMBINED
-from anomap.scoring import SCORES
+from anomap.scoring import SCORES, SERIES_SCORES
 
-SCORE_NAMES = (*SCORES, COMBINED)
+# images are measured one by one, without the others of their series
+SCORE_NAMES = (*(name for name in SCORES if name not in SERIES_SCORES), COMBINED)
 LOOKS = ("as tagged", "inverted", "rotated90", "rotated180", "rotated270", "mirrored")
 FORMATS = ("dicom", "png", "jpeg", "tiff", "webp", "nifti")
 PROJECTED, CHEAP = "projected", "cheap"  # the tiers; "" for an image without a score

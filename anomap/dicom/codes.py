@@ -140,8 +140,6 @@ SCORE_CONCEPTS: dict[str, Code] = {
     "combined": Q5_COMBINED,
 }
 
-WITHOUT_PROJECTION = ("feature_distance", "feature_patch", "feature_neighbours")  # method ANM-M2, not ANM-M1
-
 
 def score_unit(name: str, unit: str) -> Code:
     """The coded unit of a score.

@@ -45,6 +45,7 @@ from anomap.dicom.image_library import described, forget
 from anomap.dicom.predecessors import predecessors
 from anomap.dicom.segmentation import tracking_id, tracking_uid
 from anomap.preprocessing.geometry import box_to_source
+from anomap.scoring import WITHOUT_PROJECTION
 from anomap.types import AnomalyResult, ImageSeries, Int64, Prepared, Region, ScoreMap, Verdict
 
 SERIES_OFFSET = 1
@@ -302,7 +303,7 @@ class _Writer:
             value=value,
             unit=codes.score_unit(name, self.score_map.unit),
             derivation=derivation,
-            method=codes.M2_METHOD if name in codes.WITHOUT_PROJECTION else None,
+            method=codes.M2_METHOD if name in WITHOUT_PROJECTION else None,
             properties=properties,
         )
 

@@ -26,6 +26,7 @@ from anomap.types import Bool, Float32, Float64, Int64, Prepared, Reconstruction
 __all__ = [
     "SCORES",
     "SERIES_SCORES",
+    "WITHOUT_PROJECTION",
     "Score",
     "ScoreConfig",
     "body_by_corners",
@@ -33,6 +34,7 @@ __all__ = [
     "on_pixels",
     "quantise",
     "score",
+    "shown_places",
     "top_places",
     "window_area_px",
 ]
@@ -98,6 +100,7 @@ SCORES: dict[str, Score] = {
         ("feature_neighbours", "sd", "Distance of the oddest place of the slice from the same place of slices near it"),
     )
 }
+WITHOUT_PROJECTION = ("feature_distance", "feature_patch", "feature_neighbours")
 SERIES_SCORES = frozenset({"feature_neighbours"})  # no single image has them, no series of few slices
 
 
@@ -339,6 +342,16 @@ def _layer(
     else:
         return centre_on_pixels(dense[name], window, valid)
     return extend(np.where(valid, values, np.nan), reach=1), 0.0
+
+
+def shown_places(scores: ScoreMap) -> tuple[str, Int64] | None:
+    """The score by which an image's oddest place is best pointed at, and the places; None where the model knows none.
+
+    Against the slices beside a slice where there are such: what stands out of them is found more often (ADR 20).
+    """
+    if scores.top_change is not None:
+        return "feature_neighbours", scores.top_change
+    return None if scores.top_place is None else ("feature_patch", scores.top_place)
 
 
 def on_pixels(places: Float32, shape: tuple[int, ...]) -> Float32:

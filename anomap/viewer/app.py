@@ -301,7 +301,7 @@ def _row(index: int, row: Any) -> dict[str, Any]:
     return {
         "index": index,
         "what": f"{row.kind} {row.number}",
-        "score": f"{row.score:.3g}",
+        "score": f"{row.score:.3g}" + (f" {row.unit}" if row.kind == "place" else ""),
         "p": "" if row.p is None else f"{row.p:.3g}",
         "size": row.size,
     }

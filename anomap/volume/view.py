@@ -21,12 +21,14 @@ import numpy as np
 from anomap.pipeline import Analysis
 from anomap.preprocessing.ct import AIR_HU
 from anomap.report import Json
-from anomap.types import Float64, Region
+from anomap.scoring import SCORES, shown_places
+from anomap.types import Float64, Int64, Region
 from anomap.volume.job import VolumeJob
 from anomap.volume.place import Placed
 
 FORMAT = "anomap.view/1"
 VIEW = "view.json"
+MOST_PLACES = 10  # of all slices: who wants more looks through the slices
 
 
 def write_view(analysis: Analysis, placed: Placed, job: VolumeJob, folder: Path, dicom: list[str]) -> None:
@@ -83,6 +85,7 @@ def describe(
             {**_region(region, analysis, placed, job), "start": start}
             for region, start in zip(result.regions, starts, strict=True)
         ],
+        "places": _oddest_places(analysis, placed, job),
         "slices": [_slice(n, analysis, placed, job) for n in range(len(analysis.score_map.frame))],
         "dicom": dicom,
     }
@@ -102,14 +105,29 @@ def _region(region: Region, analysis: Analysis, placed: Placed, job: VolumeJob) 
 
 
 def _slice(n: int, analysis: Analysis, placed: Placed, job: VolumeJob) -> Json:
-    """One analysed slice: the middle of its worst window, so that who jumps there sees it in all views."""
+    """One analysed slice and its worst window."""
+    return _box(n, analysis.score_map.top_window, "wd_patch", analysis, placed, job)
+
+
+def _oddest_places(analysis: Analysis, placed: Placed, job: VolumeJob) -> list[Json]:
+    """The oddest place of the slices with the oddest ones, the oddest first; none where the model knows no places."""
+    shown = shown_places(analysis.score_map)
+    if shown is None:
+        return []
+    name, boxes = shown
+    order = np.argsort(-analysis.score_map.per_image[name], kind="stable")[:MOST_PLACES]
+    return [{**_box(int(n), boxes, name, analysis, placed, job), "unit": SCORES[name].unit} for n in order]
+
+
+def _box(n: int, boxes: Int64, name: str, analysis: Analysis, placed: Placed, job: VolumeJob) -> Json:
+    """The middle of one of ``(N, 4)`` boxes, so that who jumps there sees it in all views, and its score."""
     frame = int(analysis.score_map.frame[n])
-    row0, col0, row1, col1 = analysis.score_map.top_window[n]
+    row0, col0, row1, col1 = boxes[n]
     middle = analysis.prepared.to_source[n] @ ((row0 + row1 - 1) / 2, (col0 + col1 - 1) / 2, 1.0)
-    p_values = analysis.result.p_by_score.get("wd_patch")
+    p_values = analysis.result.p_by_score.get(name)
     return {
         "place_lps_mm": _place(placed.index((frame, middle[0], middle[1])), job),
-        "score": float(analysis.score_map.per_image["wd_patch"][n]),
+        "score": float(analysis.score_map.per_image[name][n]),
         "p_value": None if p_values is None else float(p_values[n]),
     }
 

@@ -326,6 +326,17 @@ def test_a_site_takes_series_with_and_without_neighbours_and_keeps_its_alarms():
         calibrate(series(), other, site_of(cohort_of_two_kinds(30, 9)), PROVENANCE, stratum="CT")
 
 
+def test_images_that_were_not_looked_at_count_by_the_scores_they_have():
+    rng = np.random.default_rng(6)
+    site = site_of(cohort(rng.exponential(size=(19, 3)), names=BESIDE))
+    seen, more = score_map([[0.1, 0.1, 0.1]], names=BESIDE), {"stratum": "CT", "every": 4}
+    plain = calibrate(series(), seen, site, PROVENANCE, **more, unseen={"feature_neighbours": np.array([0.1, 0.2])})
+    odd = calibrate(series(), seen, site, PROVENANCE, **more, unseen={"feature_neighbours": np.array([0.1, 99.0])})
+    assert plain.p_value == 1.0
+    assert odd.p_value == pytest.approx(1 / 20)
+    assert odd.summary == plain.summary, "of the images that were looked at"
+
+
 def test_no_image_is_no_result():
     empty = score_map(np.empty((0, 3)), np.zeros((1, 32, 32)))
     with pytest.raises(AnomapError, match="E501"):

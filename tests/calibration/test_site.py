@@ -61,6 +61,20 @@ def test_a_quick_look_takes_the_same_slices_of_a_new_series_and_of_the_cohort():
     assert long_site([5, 6]).thinned(4) is None
 
 
+def test_scores_that_need_no_projection_count_for_all_slices_of_a_quick_look():
+    made = long_site([13, 8])
+    images = replace(made.images, names=("wd_patch", "feature_neighbours"))
+    site = replace(made, images=images)
+    thin = site.thinned(4)
+    assert len(thin.images.patients) == 21
+    seen = ~np.isnan(thin.images.scores)
+    assert seen[:, 1].all()
+    assert np.flatnonzero(seen[:, 0]).tolist() == [2, 6, 10, 13 + 2, 13 + 6]
+    np.testing.assert_array_equal(
+        thin.statistics("CT")[1], [images.scores[[2, 6, 10], 0].max(), images.scores[:13, 1].max()]
+    )
+
+
 def test_quick_looks_at_normal_patients_are_as_uniform_as_full_ones_and_maxima_of_other_slices_are_not():
     """The p-value of a look against maxima over all slices would hardly ever be small: why the cohort is thinned."""
     rng = np.random.default_rng(1)

@@ -75,6 +75,24 @@ def test_a_plain_series_passes_by_some_slices_and_every_output_says_so(normals, 
     assert len(images) == SLICES  # the report is on the series, its scores on two of the images
 
 
+def test_what_is_odd_in_a_slice_between_those_that_are_looked_at_does_not_pass(cohort, toy_models, tmp_path):
+    """The scores that need no projection are taken of all slices."""
+    write_ct_phantom(
+        tmp_path / "rod", slices=SLICES, rows=48, columns=48, spacing_mm=(5, 8, 8), patient_id="X", seed=77
+    )
+    path = sorted((tmp_path / "rod").iterdir())[4]  # slices 2 and 6 are looked at
+    dataset = pydicom.dcmread(path)
+    pixels = dataset.pixel_array.copy()
+    pixels[22:25, 8:40] = pixels.max()
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(path)
+    words = policy(tmp_path / "p.toml", "alpha_review = 0.05\n[quick]\nevery = 4\nmargin = 1\n")
+    status, _, series = gate(tmp_path / "rod", tmp_path / "out", cohort, toy_models, *words)
+    assert series["tier"]["name"] == "full"
+    assert series["tier"]["first_look"]["p_value"] <= 0.05
+    assert (status, series["verdict"]) == (10, "REVIEW")
+
+
 @pytest.mark.parametrize(("alpha", "status", "verdict"), [(0.05, 0, "PASS"), (0.999, 10, "REVIEW")])
 def test_what_is_not_clearly_plain_gets_the_result_of_the_full_run(
     normals, cohort, toy_models, tmp_path, alpha, status, verdict

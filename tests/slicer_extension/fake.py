@@ -112,7 +112,7 @@ def make_outcome(panel: SimpleNamespace, **changed: Any) -> Any:
         "threshold": 22.5,
         "maximum": 64.0,
         "rows": [
-            Row(kind, number, (0.0, 0.0, 5.0 * line), score, float(p), size)
+            Row(kind, number, (0.0, 0.0, 5.0 * line), score, "HU", float(p), size)
             for line, (kind, number, score, p, size) in enumerate(rows)
         ],
         "dicomFiles": ["sr.dcm", "seg.dcm", "pm.dcm"],

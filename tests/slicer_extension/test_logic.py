@@ -57,7 +57,11 @@ def test_a_result_says_where_why_and_against_what(application, node, toy_models)
     slices = [row for row in outcome.rows if row.kind == "slice"]
     assert len(slices) == 12
     assert [row.score for row in slices] == sorted((row.score for row in slices), reverse=True)
-    assert [row.kind for row in outcome.rows] == sorted(row.kind for row in outcome.rows)  # regions lead
+    kinds = [row.kind for row in outcome.rows]
+    assert kinds == sorted(kinds, key=["region", "place", "slice"].index)
+    places = [row for row in outcome.rows if row.kind == "place"]
+    assert [(row.number, row.unit) for row in places] == [(n, "sd") for n in range(1, 11)]
+    assert [row.score for row in places] == sorted((row.score for row in places), reverse=True)
 
 
 def test_the_overlay_begins_at_the_threshold_and_hides_what_is_below(application, node, toy_models):
@@ -133,9 +137,10 @@ def test_the_table_has_a_line_for_every_row(application, node, toy_models):
     table = outcome.tableNode.GetTable()
     assert table.GetNumberOfRows() == len(outcome.rows)
     names = [table.GetColumnName(index) for index in range(table.GetNumberOfColumns())]
-    assert names == ["where", "score [HU]", "p", "size", "R [mm]", "A [mm]", "S [mm]"]
+    assert names == ["where", "score", "unit", "p", "size", "R [mm]", "A [mm]", "S [mm]"]
     assert table.GetValue(0, 0).ToString() == f"{outcome.rows[0].kind} 1"
-    assert table.GetValue(0, 6).ToDouble() == pytest.approx(outcome.rows[0].ras[2], abs=0.01)
+    assert {table.GetValue(n, 2).ToString() for n in range(len(outcome.rows))} == {"HU", "sd"}
+    assert table.GetValue(0, 7).ToDouble() == pytest.approx(outcome.rows[0].ras[2], abs=0.01)
 
 
 def test_a_row_brings_all_views_to_its_place(application, node, toy_models):

@@ -193,6 +193,22 @@ def test_each_slice_names_the_middle_of_its_worst_window(tmp_path) -> None:
         assert entry["p_value"] == analysis.result.p_by_score["wd_patch"][n]
 
 
+def test_the_oddest_places_come_first_with_their_unit_and_are_found_in_the_volume(tmp_path) -> None:
+    found, job = placed(tmp_path / "job", volume(), AFFINE)
+    analysis = analysed(found)
+    view, *_ = written(tmp_path / "result", found, job, analysis)
+    scores = analysis.score_map.per_image["feature_neighbours"]
+    assert [entry["score"] for entry in view["places"]] == sorted(scores, reverse=True)
+    assert {entry["unit"] for entry in view["places"]} == {"sd"}
+    worst = int(scores.argmax())
+    row0, col0, row1, col1 = analysis.score_map.top_change[worst]
+    middle = ((row0 + row1 - 1) / 2, (col0 + col1 - 1) / 2, 1.0)
+    row, col, _ = analysis.prepared.to_source[worst] @ middle
+    np.testing.assert_allclose(view["places"][0]["place_lps_mm"], lps(AFFINE, (worst, row, col)), atol=1e-9)
+    without = replace(analysis, score_map=replace(analysis.score_map, top_change=None, top_place=None))
+    assert written(tmp_path / "other", found, job, without)[0]["places"] == []
+
+
 def test_frames_without_a_body_have_no_slice_and_the_others_keep_their_place(tmp_path) -> None:
     """The model saw the frames 2 and 4 only."""
     found, job = placed(tmp_path / "job", volume(), AFFINE)
@@ -207,7 +223,7 @@ def test_frames_without_a_body_have_no_slice_and_the_others_keep_their_place(tmp
     fit = rows_of(analysis.reconstruction, some)
     scores = replace(
         analysis.score_map, frame=some, top_window=analysis.score_map.top_window[some],
-        top_place=analysis.score_map.top_place[some],
+        top_place=analysis.score_map.top_place[some], top_change=analysis.score_map.top_change[some],
         per_image={name: values[some] for name, values in analysis.score_map.per_image.items()},
     )  # fmt: skip
     ranked = {name: p[some] for name, p in analysis.result.p_by_score.items()}

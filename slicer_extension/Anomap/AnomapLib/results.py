@@ -29,10 +29,11 @@ class Row:
     """A row of the results table.
 
     Attributes:
-        kind: "region" or "slice".
-        number: Within its kind; regions by rank, slices in the order they were analysed.
+        kind: "region", "place" or "slice".
+        number: Within its kind; regions and places by rank, slices in the order they were analysed.
         ras: Where to jump, world RAS mm.
-        score: Highest window Wasserstein distance there.
+        score: Of regions and slices the highest window Wasserstein distance there, of places the distance in features.
+        unit: Of the score.
         p: Of the score against the cohort; None without one.
         size: For people: "3.1 ml", "120 mm²" or "".
     """
@@ -41,6 +42,7 @@ class Row:
     number: int
     ras: tuple
     score: float
+    unit: str
     p: object
     size: str
 
@@ -205,18 +207,24 @@ def _addSegment(node, region, mask, affine):
 
 
 def _rows(inputNode, content):
-    """Regions by rank, then slices from the oddest."""
-    rows = [
-        Row(
-            "region", number, worldRas(inputNode, entry["place_lps_mm"]), entry["score"], entry["p_value"], _size(entry)
-        )
-        for number, entry in enumerate(content["regions"], 1)
-    ]
-    slices = [
-        Row("slice", number, worldRas(inputNode, entry["place_lps_mm"]), entry["score"], entry["p_value"], "")
-        for number, entry in enumerate(content["slices"], 1)
-    ]
-    return rows + sorted(slices, key=lambda row: -row.score)
+    """Regions by rank, then the oddest places, then slices from the oddest."""
+
+    def rows(kind, entries, size=lambda entry: ""):
+        return [
+            Row(
+                kind,
+                number,
+                worldRas(inputNode, entry["place_lps_mm"]),
+                entry["score"],
+                entry.get("unit", content["unit"]),
+                entry["p_value"],
+                size(entry),
+            )
+            for number, entry in enumerate(entries, 1)
+        ]
+
+    slices = sorted(rows("slice", content["slices"]), key=lambda row: -row.score)
+    return rows("region", content["regions"], _size) + rows("place", content.get("places", ())) + slices
 
 
 def _size(entry):
@@ -226,10 +234,11 @@ def _size(entry):
 
 
 def _table(scene, name, outcome):
-    """The rows as a table node: what is copied out of Slicer has units in its head."""
+    """The rows as a table node: what is copied out of Slicer has its units with it."""
     columns = {
         "where": ("vtkStringArray", [f"{row.kind} {row.number}" for row in outcome.rows]),
-        f"score [{outcome.unit}]": ("vtkDoubleArray", [row.score for row in outcome.rows]),
+        "score": ("vtkDoubleArray", [row.score for row in outcome.rows]),
+        "unit": ("vtkStringArray", [row.unit for row in outcome.rows]),
         "p": ("vtkStringArray", ["" if row.p is None else f"{row.p:.3g}" for row in outcome.rows]),
         "size": ("vtkStringArray", [row.size for row in outcome.rows]),
         "R [mm]": ("vtkDoubleArray", [row.ras[0] for row in outcome.rows]),
