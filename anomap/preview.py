@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from anomap import NOT_A_DIAGNOSIS, __version__
+from anomap.calibration import worst_first
 from anomap.preprocessing.geometry import box_to_source
 from anomap.scoring import shown_places
 from anomap.types import AnomalyResult, Bool, Float32, Int64, Region, Verdict
@@ -59,23 +60,8 @@ HEAT: tuple[Colour, ...] = ((14, 14, 30), (52, 32, 98), (134, 46, 114), (226, 88
 def render_preview(analysis: Analysis) -> Image.Image:
     """The whole preview, worst images first, at most `MAX_ROWS` rows."""
     look = _look(analysis)
-    order = worst_first(analysis.result, len(analysis.score_map.frame))[:MAX_ROWS]
+    order = worst_first(analysis.result, analysis.score_map)[:MAX_ROWS]
     return _page(analysis, look, order)
-
-
-def worst_first(result: AnomalyResult, images: int) -> list[int]:
-    """Images by their smallest p, then by the highest share of the cohort below; `worst_image` leads.
-
-    Without a cohort only the first is known to be worst, and the others follow in order.
-    """
-    p = np.ones(images)
-    share = np.zeros(images)
-    for values in result.p_by_score.values():
-        p = np.minimum(p, values)
-    for values in result.percentile_by_score.values():
-        share = np.maximum(share, values)
-    p[result.worst_image] = -1.0
-    return [int(n) for n in np.lexsort((np.arange(images), -share, p))]
 
 
 def colour_map(values: npt.NDArray[Any]) -> UInt8:

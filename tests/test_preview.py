@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from anomap import preview
-from anomap.preview import HEAT, NOTHING, colour_map, render_preview, worst_first
+from anomap.preview import HEAT, NOTHING, colour_map, render_preview
 from anomap.scoring import shown_places
 from anomap.types import Verdict
 from tests.made import made_analysis
@@ -21,17 +21,6 @@ def _pixels(**options: object) -> np.ndarray:
 
 def _count(pixels: np.ndarray, colour: tuple[int, int, int]) -> int:
     return int((np.abs(pixels - np.array(colour)).sum(axis=-1) < 6).sum())
-
-
-def test_worst_image_comes_first_then_by_p():
-    result = made_analysis(frames=4).result
-    result = replace(result, worst_image=2, p_by_score={"wd_patch": np.array([0.03, 0.5, 0.01, 0.2])})
-    assert worst_first(result, 4) == [2, 0, 3, 1]
-
-
-def test_without_a_cohort_the_order_is_still_complete():
-    result = made_analysis(frames=4, cohort=0).result
-    assert worst_first(result, 4) == [3, 0, 1, 2]
 
 
 def test_there_are_at_most_six_rows():

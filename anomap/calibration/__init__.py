@@ -2,7 +2,7 @@
 
 from anomap.calibration.cohort import COMBINED, COMBINES, cohort_from_dict, cohort_to_dict, combined_score
 from anomap.calibration.conformal import conformal_p, family_p, percentile
-from anomap.calibration.judge import calibrate, fallback_threshold, series_p_value
+from anomap.calibration.judge import calibrate, fallback_threshold, series_p_value, worst_first
 from anomap.calibration.site import SiteCohort, looked_at, site_from_dict, site_to_dict
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "series_p_value",
     "site_from_dict",
     "site_to_dict",
+    "worst_first",
 ]

@@ -143,6 +143,25 @@ def series_p_value(p_by_score: Mapping[str, Float64]) -> float:
     return min(1.0, smallest * max(1, _tests(p_by_score)))
 
 
+def worst_first(result: AnomalyResult, score_map: ScoreMap) -> list[int]:
+    """Images in the order in which a person should look at them, when there is room for a few.
+
+    `AnomalyResult.worst_image` leads. The slice least like its neighbours is next: of all scores that one shows best
+    what is in one slice only. Then by the smallest p, then by the highest share of the cohort below; without a cohort
+    by the highest window.
+    """
+    windows = score_map.per_image.get("wd_patch", np.zeros(len(score_map.frame)))
+    p, share = np.ones(len(windows)), np.zeros(len(windows))
+    for values in result.p_by_score.values():
+        p = np.minimum(p, values)
+    for values in result.percentile_by_score.values():
+        share = np.maximum(share, values)
+    if "feature_neighbours" in score_map.per_image:
+        p[score_map.per_image["feature_neighbours"].argmax()] = -1.0
+    p[result.worst_image] = -2.0
+    return [int(n) for n in np.lexsort((np.arange(len(p)), -windows, -share, p))]
+
+
 def fallback_threshold(wd: Float32) -> float:
     """Where regions start without a cohort: `FALLBACK_DEVIATIONS` robust deviations above the map's own median.
 

@@ -26,6 +26,7 @@ from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from anomap.calibration import worst_first
 from anomap.dicom import codes
 from anomap.dicom.derived import (
     MANUFACTURER,
@@ -86,7 +87,7 @@ def build_report(
         headers = sources(series)
         writer = _Writer(series, headers, prepared, score_map, result)
         groups: list[Any] = [writer.whole_series()]
-        for rank, n in enumerate(worst_images(score_map, result)[:MAX_IMAGES], 1):
+        for rank, n in enumerate(worst_first(result, score_map)[:MAX_IMAGES], 1):
             groups += writer.image(rank, n)
         for region in result.regions:
             if segmentation is not None:
@@ -124,13 +125,6 @@ def build_report(
             forget(report.ContentSequence, header)
         _mend(report.ContentSequence)
     return finish(report, series, result, "anomap report")
-
-
-def worst_images(score_map: ScoreMap, result: AnomalyResult) -> list[int]:
-    """All images, worst first: the series' worst, then by the highest window."""
-    rank = score_map.per_image["wd_patch"].copy()
-    rank[result.worst_image] = np.inf
-    return [int(n) for n in np.argsort(-rank, kind="stable")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from anomap.calibration import (
     fallback_threshold,
     percentile,
     series_p_value,
+    worst_first,
 )
 from anomap.errors import AnomapError
 from anomap.types import Cohort, ImageSeries, ScoreMap, Verdict
@@ -180,6 +181,21 @@ def test_the_worst_image_has_the_smallest_p_then_the_highest_combined_score():
     assert result.summary["w_distance"] == 12
     assert result.p_by_score["wd_patch"][1] == pytest.approx(1 / 51)
     assert result.percentile_by_score["wd_patch"][1] == 100
+
+
+def test_the_worst_image_leads_then_the_slice_least_like_its_neighbours_then_by_p():
+    values = [[0, 1, 5], [0, 2, 9], [0, 3, 1], [0, 4, 2], [0, 5, 3]]
+    seen, plain = score_map(values, names=BESIDE), score_map([row[:2] for row in values], names=BESIDE[:2])
+    result = calibrate(series(5), seen, None, PROVENANCE)
+    result = replace(result, worst_image=2, p_by_score={"wd_patch": np.array([0.03, 0.5, 0.01, 0.2, 0.3])})
+    assert worst_first(result, seen) == [2, 1, 0, 3, 4]
+    assert worst_first(result, plain) == [2, 0, 3, 4, 1]
+
+
+def test_without_a_cohort_the_order_is_by_the_highest_window():
+    seen = score_map([[0, 3], [0, 9], [0, 4]], names=BESIDE[:2])
+    result = calibrate(series(3), seen, None, PROVENANCE)
+    assert worst_first(result, seen) == [1, 2, 0]
 
 
 def test_without_a_cohort_nothing_is_claimed():
