@@ -22,6 +22,7 @@ SHAPES = {
     "32": Shape(),
     "64, grey in three channels": Shape(resolution=64, channels=3, layers=3, base=300, widest=9, seed=1, colour=0.01),
     "128, eight layers": Shape(resolution=128, layers=8, base=256, widest=4, z_dim=8, w_dim=12, seed=2),
+    "512": Shape(resolution=512, channels=3, layers=8, base=1024, widest=4, z_dim=8, w_dim=12, seed=3),
 }
 
 
