@@ -40,7 +40,7 @@ from anomap.projection.neighbours import series_neighbours
 from anomap.projection.places import place_map
 from anomap.projection.schedule import ProjectionConfig, preset
 from anomap.report import Json, output_entry, series_result
-from anomap.scoring import ScoreConfig, highest_place, score
+from anomap.scoring import ScoreConfig, highest_place, of_neighbours, score
 from anomap.types import AnomalyResult, Cohort, Float32, Float64, ImageSeries, Prepared, Reconstruction, ScoreMap
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -208,7 +208,7 @@ def without_projection(prepared: Prepared, neighbours: Float32 | None, bundle: B
         "feature_patch": highest_place(places),
     }
     if neighbours is not None:
-        found["feature_neighbours"] = highest_place(neighbours)
+        found |= of_neighbours(neighbours)
     return {name: values for name, values in found.items() if not np.isnan(values).any()}
 
 

@@ -33,7 +33,7 @@ PANEL = 320  # longest side of a picture in pixels
 GAP = 12
 MARGIN = 28
 BAR = 84  # room for the colour bar and its numbers
-PLACES = {"feature_neighbours": "least like its neighbours", "feature_patch": "oddest place"}  # in captions
+PLACES = {"neighbour_patch": "least like its neighbours", "feature_patch": "oddest place"}  # in captions
 TITLES = ("Input", "Reconstruction", "Residual map · window WD", "Regions")
 
 BACKGROUND: Colour = (16, 18, 22)

@@ -252,7 +252,7 @@ class ScoreMap:
         frame: ``(N,)`` int64 source frame of each image.
         unit: "HU" or "grey level"; MSE scores are in its square.
         top_place: As `top_window` the place behind score "feature_patch"; None where the model doesn't know places.
-        top_change: The same behind score "feature_neighbours"; None where slices have none.
+        top_change: The same behind score "neighbour_patch"; None where slices have none.
     """
 
     maps: Mapping[str, Float32]

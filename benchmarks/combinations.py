@@ -149,7 +149,7 @@ def measure(
     ruler, measured = fit_ruler(bundle, train, whole, projection, store=store)
     rows = choose_beside(whole, measured.beside, images) if in_series else choose(whole, images, per_patient=True)
     plain, odd = subset(whole, rows), {}
-    left_out = frozenset() if in_series else SERIES_SCORES
+    left_out = () if in_series else SERIES_SCORES
     names = [name for name in SCORES if name in measured.scores and name not in left_out]
     for kind in kinds(bundle.spec).values() if len(rows) else ():
         altered = replace(plain, prepared=kind.apply(plain.prepared)[0])
@@ -170,8 +170,9 @@ def main(words: list[str] | None = None) -> int:
     stacked = measure(bundle, options.data, options.images, FAST, options.work, in_series=True)
     beside: list[dict[str, Any]] = []
     if len(stacked.rows):
-        sets = [one for row in table[:SHOWN] for one in (tuple(row["scores"]), (*row["scores"], *SERIES_SCORES))]
-        beside = ranking(stacked.normal, stacked.odd, stacked.rows, weights, [*sets, tuple(SERIES_SCORES)])
+        more = [(), *((name,) for name in SERIES_SCORES), SERIES_SCORES]
+        sets = [(*row["scores"], *names) for row in table[:SHOWN] for names in more] + more[1:]
+        beside = ranking(stacked.normal, stacked.odd, stacked.rows, weights, sets)
     content = {
         "format": FORMAT,
         "bundle": {"name": bundle.info.name, "sha256": bundle.info.sha256},

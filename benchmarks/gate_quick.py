@@ -31,7 +31,7 @@ from anomap.gate.tiers import Quick
 from anomap.pipeline import analyze_series
 from anomap.projection.neighbours import series_neighbours
 from anomap.projection.schedule import preset
-from anomap.scoring import SCORES, WITHOUT_PROJECTION, highest_place
+from anomap.scoring import SCORES, SERIES_SCORES, WITHOUT_PROJECTION, of_neighbours
 from anomap.training.data import ImageSet, load_images, manifest_rows
 from anomap.types import Bool, Cohort, Float64, Int64
 
@@ -82,21 +82,19 @@ def measured(data: Path, bundle: Bundle, split: str) -> Stretches:
     found = stretches([row for row in manifest_rows(data / "manifest.csv") if row["split"] == split], set(place))
     rows = np.array([place[name] for _, names in found for name in names], np.int64)
     scores = dict(score_images(bundle, take(images.prepared, rows), preset("fast"), _tell).per_image)
-    scores["feature_neighbours"] = np.concatenate(
-        [_beside(subset(images, rows[k : k + LENGTH]), bundle) for k in range(0, len(rows), LENGTH)]
-    )
+    beside = [_beside(subset(images, rows[k : k + LENGTH]), bundle) for k in range(0, len(rows), LENGTH)]
+    scores |= {name: np.concatenate([one[name] for one in beside]) for name in SERIES_SCORES}
     values = np.stack([scores[name] for name in SCORES], axis=1)
     return Stretches(scores=values.reshape(len(found), LENGTH, -1), categories=tuple(kind for kind, _ in found))
 
 
-def _beside(stretch: ImageSet, bundle: Bundle) -> Float64:
-    """Of each slice among the others of its stretch; 0, as a site's cohort takes it, where not all have neighbours."""
-    places = (
-        series_neighbours(stretch.prepared, stretch.positions_mm, bundle, bundle.device)
-        if all(stretch.stacks)
-        else None
-    )
-    return np.zeros(len(stretch.names)) if places is None else highest_place(places)
+def _beside(stretch: ImageSet, bundle: Bundle) -> dict[str, Float64]:
+    """Each slice among the others of its stretch; 0, as a site's cohort takes it, where not all have neighbours."""
+    if all(stretch.stacks):
+        places = series_neighbours(stretch.prepared, stretch.positions_mm, bundle, bundle.device)
+        if places is not None:
+            return of_neighbours(places)
+    return {name: np.zeros(len(stretch.names)) for name in SERIES_SCORES}
 
 
 def site_of(scores: Float64, bundle: Bundle) -> SiteCohort:

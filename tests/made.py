@@ -141,7 +141,8 @@ def _scores(pixels: np.ndarray, clean: np.ndarray, prepared: Prepared, ct: bool)
     }
     beside = ct and frames > 1
     if beside:
-        per_image["feature_neighbours"] = np.linspace(0.9, 2.2, frames)
+        per_image["neighbour_distance"] = np.linspace(0.4, 0.6, frames)
+        per_image["neighbour_patch"] = np.linspace(0.9, 2.2, frames)
     labels = np.stack([ndimage.label(frame > 50)[0] for frame in np.nan_to_num(wd)]).astype(np.uint16)
     scores = ScoreMap(
         maps={"residual": residual.astype(np.float32), "mse": wd**2, "wd": wd},

@@ -43,7 +43,7 @@ def test_the_cohort_is_of_these_weights_and_regions_are_rare_in_it(name):
     cohort = read_cohort(MODELS[name])
     assert cohort is not None
     ct = MODELS[name].spec.kind == "ct"
-    assert set(cohort.names) == set(SCORES) - (set() if ct else SERIES_SCORES)
+    assert set(cohort.names) == set(SCORES) - (set() if ct else set(SERIES_SCORES))
     peaks = cohort.scores[:, cohort.names.index("wd_patch")]
     assert (peaks > cohort.region_threshold).mean() <= REGION_SHARE + 0.02
 

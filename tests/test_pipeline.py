@@ -161,15 +161,15 @@ def test_slices_of_a_series_are_compared_with_their_neighbours(toy_models, tmp_p
     pixels = series.pixels.copy()
     pixels[3, 30:34, 20:44] = 1500.0  # a rod in one slice
     found, plain = (analyze_series(one, bundle, QUICK) for one in (replace(series, pixels=pixels), series))
-    scores, usual = (one.score_map.per_image["feature_neighbours"] for one in (found, plain))
+    scores, usual = (one.score_map.per_image["neighbour_patch"] for one in (found, plain))
     assert scores.argmax() == 3
     assert scores[3] > 2 * usual[3]
     np.testing.assert_allclose(scores[[0, 1, 5]], usual[[0, 1, 5]], rtol=1e-4)
     images = series_result(found, [], identified=False)["images"]
     assert images[3]["top_change_model_px"] == found.score_map.top_change[3].tolist()
-    assert images[3]["score_feature_neighbours_sd"] == scores[3]
+    assert images[3]["score_neighbour_patch_sd"] == scores[3]
     alone = analyze_series(series.frames(slice(3, 4)), bundle, QUICK)
-    assert "feature_neighbours" not in alone.score_map.per_image
+    assert "neighbour_patch" not in alone.score_map.per_image
     assert series_result(alone, [], identified=False)["images"][0]["top_change_model_px"] is None
 
 

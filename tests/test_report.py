@@ -108,7 +108,8 @@ def test_every_score_is_there_under_a_key_with_its_unit():
         ("feature_residual", "HU", "score_feature_residual_1"),
         ("feature_distance", "HU", "score_feature_distance_sd"),
         ("feature_patch", "HU", "score_feature_patch_sd"),
-        ("feature_neighbours", "HU", "score_feature_neighbours_sd"),
+        ("neighbour_distance", "HU", "score_neighbour_distance_sd"),
+        ("neighbour_patch", "HU", "score_neighbour_patch_sd"),
         ("combined", "grey level", "score_combined_z"),
     ],
 )

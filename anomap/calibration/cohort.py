@@ -17,7 +17,7 @@ COMBINED = "combined"  # the name of `combined_score` beside those of anomap.sco
 # validation images (benchmarks/combinations.py; docs/adr/0018).
 COMBINES = {
     "radiograph": ("wd_patch", "feature_distance", "feature_patch"),
-    "ct": ("feature_residual", "feature_distance", "feature_patch", "feature_neighbours"),
+    "ct": ("feature_residual", "feature_distance", "feature_patch", "neighbour_distance", "neighbour_patch"),
 }
 _COMBINED_BEFORE = ("wd_patch", "w_distance")  # of cohorts that don't say
 

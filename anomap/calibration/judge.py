@@ -156,8 +156,8 @@ def worst_first(result: AnomalyResult, score_map: ScoreMap) -> list[int]:
         p = np.minimum(p, values)
     for values in result.percentile_by_score.values():
         share = np.maximum(share, values)
-    if "feature_neighbours" in score_map.per_image:
-        p[score_map.per_image["feature_neighbours"].argmax()] = -1.0
+    if "neighbour_patch" in score_map.per_image:
+        p[score_map.per_image["neighbour_patch"].argmax()] = -1.0
     p[result.worst_image] = -2.0
     return [int(n) for n in np.lexsort((np.arange(len(p)), -windows, -share, p))]
 

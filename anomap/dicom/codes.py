@@ -28,7 +28,8 @@ Q5_COMBINED = Code("ANM-Q5", SCHEME, "Combined score")
 Q6_FEATURES = Code("ANM-Q6", SCHEME, "Feature residual")
 Q7_FEATURE_DISTANCE = Code("ANM-Q7", SCHEME, "Feature distance")
 Q8_FEATURE_PATCH = Code("ANM-Q8", SCHEME, "Largest local feature distance")
-Q9_FEATURE_NEIGHBOURS = Code("ANM-Q9", SCHEME, "Largest local feature distance from neighbouring slices")
+Q9_NEIGHBOUR_PATCH = Code("ANM-Q9", SCHEME, "Largest local feature distance from neighbouring slices")
+Q10_NEIGHBOUR_DISTANCE = Code("ANM-Q10", SCHEME, "Mean local feature distance from neighbouring slices")
 # ... how, and what was found
 M1_METHOD = Code("ANM-M1", SCHEME, "Latent projection onto a generator")
 M2_METHOD = Code("ANM-M2", SCHEME, "Comparison of features of a generative model's discriminator")
@@ -53,8 +54,9 @@ DEFINITIONS: dict[Code, str] = {
     "discriminator, in standard deviations. Needs no reconstruction.",
     Q8_FEATURE_PATCH: "The same between places of an image and the same places of the training images: the largest "
     "distance of any place.",
-    Q9_FEATURE_NEIGHBOURS: "The same between places of a slice and the same places of the nearest slices of its series "
+    Q9_NEIGHBOUR_PATCH: "The same between places of a slice and the same places of the nearest slices of its series "
     "that are 5 to 25 mm away: the largest distance of any place.",
+    Q10_NEIGHBOUR_DISTANCE: "The mean of these distances over all places of a slice.",
     M1_METHOD: "An image is compared with the most similar image that a generative model of reference images can "
     "make (projection into its latent space).",
     M2_METHOD: "Features that the discriminator of a generative model of reference images finds in an image are "
@@ -136,7 +138,8 @@ SCORE_CONCEPTS: dict[str, Code] = {
     "feature_residual": Q6_FEATURES,
     "feature_distance": Q7_FEATURE_DISTANCE,
     "feature_patch": Q8_FEATURE_PATCH,
-    "feature_neighbours": Q9_FEATURE_NEIGHBOURS,
+    "neighbour_distance": Q10_NEIGHBOUR_DISTANCE,
+    "neighbour_patch": Q9_NEIGHBOUR_PATCH,
     "combined": Q5_COMBINED,
 }
 

@@ -53,7 +53,8 @@ SERIES_OFFSET = 1
 MAX_IMAGES = 3  # with groups of their own; 300 slices would hide the finding
 SIGNIFICANT = 0.05  # a single score's p-value at which it is called abnormally high, in a series that doesn't pass
 
-_WHOLE = ("mse_full", "wd_full", "w_distance", "feature_residual", "feature_distance")  # scores of a whole image
+# scores of a whole image
+_WHOLE = ("mse_full", "wd_full", "w_distance", "feature_residual", "feature_distance", "neighbour_distance")
 _GATE = {Verdict.PASS: codes.G2_PASS, Verdict.REJECT: codes.G4_REJECT}  # all others: ANM-G3, review
 _QUALITY = {
     Verdict.PASS: codes.USABLE,
@@ -178,7 +179,7 @@ class _Writer:
         groups.append(self._box("window", rank, n, self.score_map.top_window, ("mse_patch", "wd_patch")))
         for what, boxes, name in (
             ("place", self.score_map.top_place, "feature_patch"),
-            ("change", self.score_map.top_change, "feature_neighbours"),
+            ("change", self.score_map.top_change, "neighbour_patch"),
         ):
             if boxes is not None:
                 groups.append(self._box(what, rank, n, boxes, (name,), codes.M2_METHOD))

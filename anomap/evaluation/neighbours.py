@@ -16,11 +16,9 @@ from anomap.bundle import Bundle
 from anomap.evaluation.scores import Scores, choose, subset
 from anomap.projection.neighbours import PlaceFeatures, beside, neighbour_map, place_features
 from anomap.projection.places import PlaceStatistics
-from anomap.scoring import highest_place
+from anomap.scoring import of_neighbours
 from anomap.training.data import ImageSet
 from anomap.types import Float32, Int64
-
-NAME = "feature_neighbours"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +52,10 @@ def fit_neighbours(bundle: Bundle, normal: ImageSet) -> NeighbourBank | None:
 
 
 def with_neighbours(scores: Scores, places: Float32 | None) -> Scores:
-    """The same scores with `NAME` among them, NaN where an image has no neighbour, if any has one."""
+    """The same scores with `SERIES_SCORES` among them, NaN where an image has no neighbour, if any has one."""
     if places is None or np.isnan(places).all():
         return scores
-    return replace(scores, per_image={**scores.per_image, NAME: highest_place(places)})
+    return replace(scores, per_image={**scores.per_image, **of_neighbours(places)})
 
 
 def choose_beside(images: ImageSet, places: Float32 | None, count: int) -> Int64:

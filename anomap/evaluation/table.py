@@ -14,11 +14,11 @@ from anomap.evaluation.auroc import MIN_PATIENTS, Interval
 from anomap.evaluation.means import MeanResult
 from anomap.evaluation.measure import ALL_SCORES, MAPS, OPPONENTS
 from anomap.evaluation.more import MORE
-from anomap.evaluation.neighbours import NAME as NEIGHBOURS
 from anomap.evaluation.paper import DRAWS
 from anomap.evaluation.pixel import FPR_LIMIT
 from anomap.evaluation.run import CategoryResult, Evaluation, Separation, SyntheticResult
 from anomap.projection.neighbours import GUARD_MM, REACH_MM
+from anomap.scoring import SERIES_SCORES
 
 OWN = (
     "wd_patch",
@@ -30,7 +30,7 @@ OWN = (
     "feature_residual",
     "feature_distance",
     "feature_patch",
-    NEIGHBOURS,
+    *SERIES_SCORES,
     COMBINED,
 )
 FORMAT = "anomap.evaluation/1"
@@ -102,10 +102,11 @@ def tables(result: Evaluation) -> list[Table]:
 
 def _own(result: Evaluation) -> Table:
     text = "From projection into the generator; feature distance and feature patch ask its discriminator alone."
-    if any(NEIGHBOURS in row.separation for row in result.categories):
+    if any(name in row.separation for row in result.categories for name in SERIES_SCORES):
         text += (
-            f" So does feature neighbours, for which a slice is compared with those {GUARD_MM:g} to {REACH_MM:g} mm "
-            "away: an altered one with slices as they were. Lone slices don't have it."
+            " So do the distances from neighbours, for which a slice is compared with those "
+            f"{GUARD_MM:g} to {REACH_MM:g} mm away: an altered one with slices as they were. Lone slices don't have "
+            "them."
         )
     return "Scores", text, *_aurocs(result.categories, OWN)
 
@@ -202,7 +203,7 @@ def _paper(result: Evaluation) -> Table:
 
 def _planted(result: Evaluation) -> Table:
     columns = [name for name in (*OWN, *OPPONENTS) if any(name in row.separation for row in result.synthetic)]
-    columns = [name for name in columns if name != NEIGHBOURS]  # few of these images have any; see `_in_series`
+    columns = [name for name in columns if name not in SERIES_SCORES]  # few of these images have any; see `_in_series`
     head = ["planted", "patients", *(_words(name) for name in columns)]
     rows = [
         [_words(row.kind), str(row.images)]

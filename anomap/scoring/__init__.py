@@ -4,7 +4,7 @@ An image and its reconstruction are compared at `ScoreConfig.levels` grey levels
 Wasserstein distance, over the whole image, over the body, and in the worst window of all (Woodland et al. 2025,
 doi 10.3390/bioengineering12101106); beside them stand how unusual the reconstruction's own latent vector is, how far
 the two are apart for the model's discriminator, how far the image and its oddest place are from the training images
-for it, and how far a slice's oddest place is from those of the slices beside it. Higher is odder for all. The numbers
+for it, and how far a slice and its oddest place are from the slices beside it. Higher is odder for all. The numbers
 alone mean nothing: `anomap.calibration` compares them with those of images as they should be.
 """
 
@@ -31,6 +31,7 @@ __all__ = [
     "ScoreConfig",
     "body_by_corners",
     "highest_place",
+    "of_neighbours",
     "on_pixels",
     "quantise",
     "score",
@@ -97,11 +98,16 @@ SCORES: dict[str, Score] = {
         ("feature_residual", "1", "Distance of image and reconstruction in the features of the model's discriminator"),
         ("feature_distance", "sd", "Distance of the image from the training images in these features, no projection"),
         ("feature_patch", "sd", "Distance of the oddest place of the image from the same place of the training images"),
-        ("feature_neighbours", "sd", "Distance of the oddest place of the slice from the same place of slices near it"),
+        (
+            "neighbour_distance",
+            "sd",
+            "Distance of the slice from slices near it in these features, mean over places",
+        ),
+        ("neighbour_patch", "sd", "Distance of the oddest place of the slice from the same place of slices near it"),
     )
 }
-WITHOUT_PROJECTION = ("feature_distance", "feature_patch", "feature_neighbours")
-SERIES_SCORES = frozenset({"feature_neighbours"})  # no single image has them, no series of few slices
+WITHOUT_PROJECTION = ("feature_distance", "feature_patch", "neighbour_distance", "neighbour_patch")
+SERIES_SCORES = ("neighbour_distance", "neighbour_patch")  # no single image has them, no series of few slices
 
 
 def score(
@@ -132,7 +138,7 @@ def score(
         neighbours: ``(N, S, S)`` from `anomap.projection.neighbours.series_neighbours`, where there is one.
 
     Returns:
-        Scores with the names of `SCORES` (those of features only where the model has them, and the one of neighbours
+        Scores with the names of `SCORES` (those of features only where the model has them, and those of neighbours
         only with `neighbours`), and the maps of `config.maps`.
 
     Raises:
@@ -142,11 +148,12 @@ def score(
     if reconstruction.images.shape != prepared.images.shape:
         raise AnomapError("E501", f"reconstructions are {reconstruction.images.shape}, images {prepared.images.shape}")
     maps = {name: np.full(source_shape, np.nan, np.float32) for name in config.maps}
-    per_image = {name: np.empty(len(prepared.images)) for name in SCORES if not name.startswith("feature_")}
+    of_pixels = [name for name in SCORES if not name.startswith(("feature_", "neighbour_"))]
+    per_image = {name: np.empty(len(prepared.images)) for name in of_pixels}
     per_image["w_distance"][:] = reconstruction.prior_distance
     per_image |= _of_features(reconstruction)
     if neighbours is not None:
-        per_image["feature_neighbours"] = highest_place(neighbours)
+        per_image |= of_neighbours(neighbours)
     size = prepared.images.shape[2:]
     top_window = np.empty((len(prepared.images), 4), np.int64)
     for n in range(len(prepared.images)):
@@ -182,6 +189,12 @@ def highest_place(places: Float32) -> Float64:
     """The score of each image's oddest place, ``(N,)`` of ``(N, S, S)``; NaN where the map is."""
     highest: Float64 = places.max(axis=(1, 2)).astype(np.float64)
     return highest
+
+
+def of_neighbours(places: Float32) -> dict[str, Float64]:
+    """The `SERIES_SCORES` from ``(N, S, S)`` distances from neighbouring slices; NaN where the map is."""
+    means: Float64 = places.mean(axis=(1, 2), dtype=np.float64)
+    return dict(zip(SERIES_SCORES, (means, highest_place(places)), strict=True))
 
 
 def top_places(places: Float32, shape: tuple[int, ...]) -> Int64:
@@ -350,7 +363,7 @@ def shown_places(scores: ScoreMap) -> tuple[str, Int64] | None:
     Against the slices beside a slice where there are such: what stands out of them is found more often (ADR 20).
     """
     if scores.top_change is not None:
-        return "feature_neighbours", scores.top_change
+        return "neighbour_patch", scores.top_change
     return None if scores.top_place is None else ("feature_patch", scores.top_place)
 
 

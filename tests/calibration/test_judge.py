@@ -297,31 +297,31 @@ def test_a_cohort_of_other_weights_is_refused():
         calibrate(series(), score_map([[0, 0, 0]]), cohort(np.ones((3, 1)), names=("ssim",)), PROVENANCE)
 
 
-BESIDE = ("mse_full", "wd_patch", "feature_neighbours")
+BESIDE = ("mse_full", "wd_patch", "neighbour_patch")
 
 
 def cohort_of_two_kinds(size, stacked):
     """The last column is there for the first `stacked` images only."""
     values = np.random.default_rng(3).normal(size=(size, 3))
     values[stacked:, 2] = np.nan
-    return replace(cohort(values, names=BESIDE), combines=("wd_patch", "feature_neighbours"))
+    return replace(cohort(values, names=BESIDE), combines=("wd_patch", "neighbour_patch"))
 
 
 def test_a_score_is_compared_with_those_that_have_it():
     reference = cohort_of_two_kinds(30, stacked=9)
     result = calibrate(series(), score_map([[0, 0, 99]], names=BESIDE), reference, PROVENANCE)
-    assert result.p_by_score["feature_neighbours"][0] == pytest.approx(1 / 10)
+    assert result.p_by_score["neighbour_patch"][0] == pytest.approx(1 / 10)
     assert result.p_by_score["combined"][0] == pytest.approx(1 / 10)
     assert result.p_by_score["wd_patch"][0] > 1 / 31
-    assert result.percentile_by_score["feature_neighbours"][0] == 100.0
+    assert result.percentile_by_score["neighbour_patch"][0] == 100.0
     alone = calibrate(series(), score_map([[0, 99]], names=BESIDE[:2]), reference, PROVENANCE)
     assert alone.p_by_score["combined"][0] == pytest.approx(1 / 31), "all images have what is combined here"
-    assert "feature_neighbours" not in alone.p_by_score
+    assert "neighbour_patch" not in alone.p_by_score
 
 
 def test_a_cohort_in_which_nobody_has_a_score_leaves_it_out():
     result = calibrate(series(), score_map([[0, 0, 99]], names=BESIDE), cohort_of_two_kinds(30, stacked=0), PROVENANCE)
-    assert "feature_neighbours" not in result.p_by_score
+    assert "neighbour_patch" not in result.p_by_score
     assert np.isfinite(result.summary["combined"])
 
 
@@ -337,7 +337,7 @@ def test_a_site_takes_series_with_and_without_neighbours_and_keeps_its_alarms():
         found = calibrate(series(), score_map(new, names=BESIDE[: new.shape[1]]), site, PROVENANCE, stratum="CT")
         alarms += found.p_value <= 0.1
     assert binomtest(alarms, 300, 0.1).pvalue > 0.01
-    other = score_map([[0, 0]], names=("mse_full", "feature_neighbours"))
+    other = score_map([[0, 0]], names=("mse_full", "neighbour_patch"))
     with pytest.raises(AnomapError, match="E302"):
         calibrate(series(), other, site_of(cohort_of_two_kinds(30, 9)), PROVENANCE, stratum="CT")
 
@@ -346,8 +346,8 @@ def test_images_that_were_not_looked_at_count_by_the_scores_they_have():
     rng = np.random.default_rng(6)
     site = site_of(cohort(rng.exponential(size=(19, 3)), names=BESIDE))
     seen, more = score_map([[0.1, 0.1, 0.1]], names=BESIDE), {"stratum": "CT", "every": 4}
-    plain = calibrate(series(), seen, site, PROVENANCE, **more, unseen={"feature_neighbours": np.array([0.1, 0.2])})
-    odd = calibrate(series(), seen, site, PROVENANCE, **more, unseen={"feature_neighbours": np.array([0.1, 99.0])})
+    plain = calibrate(series(), seen, site, PROVENANCE, **more, unseen={"neighbour_patch": np.array([0.1, 0.2])})
+    odd = calibrate(series(), seen, site, PROVENANCE, **more, unseen={"neighbour_patch": np.array([0.1, 99.0])})
     assert plain.p_value == 1.0
     assert odd.p_value == pytest.approx(1 / 20)
     assert odd.summary == plain.summary, "of the images that were looked at"

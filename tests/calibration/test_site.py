@@ -63,7 +63,7 @@ def test_a_quick_look_takes_the_same_slices_of_a_new_series_and_of_the_cohort():
 
 def test_scores_that_need_no_projection_count_for_all_slices_of_a_quick_look():
     made = long_site([13, 8])
-    images = replace(made.images, names=("wd_patch", "feature_neighbours"))
+    images = replace(made.images, names=("wd_patch", "neighbour_patch"))
     site = replace(made, images=images)
     thin = site.thinned(4)
     assert len(thin.images.patients) == 21

@@ -30,6 +30,7 @@ def test_values_of_the_private_scheme_are_frozen():
         ("ANM-Q7", "Feature distance"),
         ("ANM-Q8", "Largest local feature distance"),
         ("ANM-Q9", "Largest local feature distance from neighbouring slices"),
+        ("ANM-Q10", "Mean local feature distance from neighbouring slices"),
         ("ANM-M1", "Latent projection onto a generator"),
         ("ANM-M2", "Comparison of features of a generative model's discriminator"),
         ("ANM-R1", "Region of elevated residual"),

@@ -86,7 +86,9 @@ def test_the_numbers_are_those_of_the_result(ct):
     assert number(found["anomap image 1"], "ANM-Q1") == pytest.approx(scores["mse_full"][worst], rel=1e-9)
     assert number(found["anomap window 1"], "ANM-Q2") == pytest.approx(scores["wd_patch"][worst], rel=1e-9)
     assert number(found["anomap place 1"], "ANM-Q8") == pytest.approx(scores["feature_patch"][worst], rel=1e-9)
-    assert number(found["anomap change 1"], "ANM-Q9") == pytest.approx(scores["feature_neighbours"][worst], rel=1e-9)
+    mean = number(found["anomap image 1"], "ANM-Q10")
+    assert mean == pytest.approx(scores["neighbour_distance"][worst], rel=1e-9)
+    assert number(found["anomap change 1"], "ANM-Q9") == pytest.approx(scores["neighbour_patch"][worst], rel=1e-9)
     first, second = analysis.result.regions
     assert number(found["anomap-R1"], "ANM-Q2") == first.peak_wd
     assert number(found["anomap-R1"], codes.VOLUME.value) == first.volume_ml

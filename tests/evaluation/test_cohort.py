@@ -33,7 +33,7 @@ def cohort(toy_bundle) -> Cohort:
 
 def test_a_cohort_says_who_it_is_and_holds_every_score(toy_bundle) -> None:
     found = cohort(toy_bundle)
-    assert set(found.names) == set(SCORES) - SERIES_SCORES
+    assert set(found.names) == set(SCORES) - set(SERIES_SCORES)
     assert found.scores.shape == (24, len(found.names))
     assert len(set(found.patients)) == 12
     assert found.bundle_sha256 == toy_bundle.info.sha256

@@ -11,11 +11,12 @@ from anomap.calibration.conformal import z_scores
 from anomap.evaluation.cohort import measure_cohort
 from anomap.evaluation.data import EvaluationData
 from anomap.evaluation.measure import fit_ruler
-from anomap.evaluation.neighbours import NAME, fit_neighbours
+from anomap.evaluation.neighbours import fit_neighbours
 from anomap.evaluation.run import EvaluationConfig, evaluate
 from anomap.evaluation.scores import subset
 from anomap.evaluation.table import evaluation_json, evaluation_markdown
 from anomap.projection.neighbours import series_neighbours
+from anomap.scoring import SERIES_SCORES
 from tests.evaluation.pictures import image_set, trunks
 from tests.evaluation.test_scores import QUICK
 
@@ -89,10 +90,10 @@ def test_radiographs_and_models_without_places_have_none(toy_bundle, bundle, nor
 def test_the_cohort_has_null_for_lone_images_and_the_combined_score_leaves_it_out(bundle, normal) -> None:
     _, measured = fit_ruler(bundle, bodies(6, 1), normal, QUICK)
     cohort = measure_cohort(bundle, normal, QUICK)
-    column = cohort.scores[:, cohort.names.index(NAME)]
-    np.testing.assert_array_equal(np.isnan(column), [False] * 12 + [True] * 2)
+    columns = cohort.scores[:, [cohort.names.index(name) for name in SERIES_SCORES]]
+    np.testing.assert_array_equal(np.isnan(columns), [[False] * 2] * 12 + [[True] * 2] * 2)
     parts = [z_scores(measured.scores[n], measured.scores[n][~np.isnan(measured.scores[n])]) for n in cohort.combines]
-    assert NAME in cohort.combines
+    assert set(SERIES_SCORES) < set(cohort.combines)
     np.testing.assert_allclose(measured.scores[COMBINED], np.nanmax(parts, axis=0))
 
 
@@ -114,13 +115,13 @@ def test_an_evaluation_reports_slices_among_their_neighbours(bundle, normal) -> 
     config = EvaluationConfig(projection=QUICK, synthetic=True, synthetic_images=6, resamples=50)
     found = evaluate(bundle, data, config)
     spot, alone = found.categories
-    assert NAME in spot.separation
-    assert spot.pairs[NAME].raised == 4
-    assert NAME not in alone.separation
+    assert {spot.pairs[name].raised for name in SERIES_SCORES} == {4}
+    assert set(SERIES_SCORES) < set(spot.separation)
+    assert not set(SERIES_SCORES) & set(alone.separation)
     assert {row.images for row in found.in_series} == {6}, "two slices of each of three patients"
     assert {row.patients for row in found.in_series} == {3}
     needle = found.in_series[0]
-    assert needle.pairs[NAME].pairs == 6
+    assert needle.pairs["neighbour_patch"].pairs == 6
     assert 0 <= needle.touched_by_change <= 6
     assert "neighbours" in needle.maps
     assert all(row.touched_by_change is None and "neighbours" not in row.maps for row in found.synthetic)

@@ -51,7 +51,7 @@ def quality(toy_bundle, sets) -> Evaluation:
 def test_every_score_and_baseline_is_reported_for_every_category(quality: Evaluation) -> None:
     assert [row.category for row in quality.categories] == ["inverted", "foreign"]
     for row in (*quality.categories, *quality.synthetic):
-        assert set(row.separation) == set(ALL_SCORES) - SERIES_SCORES
+        assert set(row.separation) == set(ALL_SCORES) - set(SERIES_SCORES)
     assert {*SCORES, COMBINED, *OPPONENTS} < set(ALL_SCORES)
     assert (quality.normal_images, quality.normal_patients, quality.training_images) == (16, 8, 12)
     assert quality.left_out == {"E102": 3}

@@ -17,7 +17,7 @@ def test_scores_are_those_of_the_stages(toy_bundle) -> None:
     found = score_images(toy_bundle, images, QUICK)
     config = ScoreConfig(window=toy_bundle.info.window, levels=toy_bundle.info.levels)
     expected = score(images, project(images, toy_bundle, QUICK), (3, 256, 256), config)
-    assert set(found.per_image) == set(SCORES) - SERIES_SCORES
+    assert set(found.per_image) == set(SCORES) - set(SERIES_SCORES)
     for name in found.per_image:
         np.testing.assert_allclose(found.per_image[name], expected.per_image[name], rtol=1e-6)
     np.testing.assert_array_equal(found.top_window, expected.top_window)

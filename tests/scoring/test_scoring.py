@@ -77,7 +77,7 @@ def test_grey_levels_are_rounded_to_the_nearest():
 
 def test_every_score_of_the_registry_is_given():
     found = score(prepared(noise()), fitted(noise(1)), SHAPE, config())
-    assert set(found.per_image) == set(SCORES) - SERIES_SCORES
+    assert set(found.per_image) == set(SCORES) - set(SERIES_SCORES)
     assert found.unit == "HU"
     assert score(prepared(noise(), XRAY), fitted(noise(1)), SHAPE, config()).unit == "grey level"
     assert SCORES["mse_body"].unit.format(unit=found.unit) == "HU²"
@@ -90,7 +90,7 @@ def test_every_score_of_the_registry_is_given():
 @pytest.mark.parametrize("missing", [{"feature_distance"}, {"feature_distance", "feature_residual"}])
 def test_a_model_that_knows_no_features_has_fewer_scores(missing):
     fit = replace(fitted(noise(1)), **dict.fromkeys(missing, np.full(2, np.nan)))
-    assert set(score(prepared(noise()), fit, SHAPE, config()).per_image) == set(SCORES) - SERIES_SCORES - missing
+    assert set(score(prepared(noise()), fit, SHAPE, config()).per_image) == set(SCORES) - set(SERIES_SCORES) - missing
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_batch_equals_one_by_one():
     for n in range(3):
         alone = score(prepared(images[n], frame=[0]), fitted(model[n]), (1, 40, 50), config())
         for name in SCORES:
-            if name == "w_distance" or name.startswith("feature_"):
+            if name == "w_distance" or name.startswith(("feature_", "neighbour_")):
                 continue
             assert alone.per_image[name][0] == together.per_image[name][n]
         np.testing.assert_array_equal(alone.maps["wd"][0], together.maps["wd"][n])
@@ -158,7 +158,8 @@ def test_the_top_change_is_the_place_least_like_its_neighbours():
     found = score(prepared(images, frame=[0, 1]), fitted(images), (2, 40, 50), config(), beside)
     q = SIDE // 8
     assert found.top_change.tolist() == [[2 * q, 5 * q, 3 * q, 6 * q], [7 * q, 0, 8 * q, q]]
-    assert found.per_image["feature_neighbours"].tolist() == [3.0, 4.0]
+    assert found.per_image["neighbour_patch"].tolist() == [3.0, 4.0]
+    assert found.per_image["neighbour_distance"].tolist() == [3 / 64, 4 / 64]
     assert set(found.per_image) == set(SCORES)
     assert score(prepared(images, frame=[0, 1]), fitted(images), (2, 40, 50), config()).top_change is None
 

@@ -167,7 +167,7 @@ def test_what_slicer_shows_is_what_the_report_says(reference, study, toy_models)
     slices = sorted((row for row in result.rows if row.kind == "slice"), key=lambda row: row.number)
     assert [row.score for row in slices] == scores
     places = [row for row in result.rows if row.kind == "place"]
-    known = sorted((image["score_feature_neighbours_sd"] for image in reference.content["images"]), reverse=True)
+    known = sorted((image["score_neighbour_patch_sd"] for image in reference.content["images"]), reverse=True)
     assert [row.score for row in places] == known[:10]
     for row, region in zip(
         [row for row in result.rows if row.kind == "region"], reference.content["regions"], strict=True

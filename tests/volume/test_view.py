@@ -197,7 +197,7 @@ def test_the_oddest_places_come_first_with_their_unit_and_are_found_in_the_volum
     found, job = placed(tmp_path / "job", volume(), AFFINE)
     analysis = analysed(found)
     view, *_ = written(tmp_path / "result", found, job, analysis)
-    scores = analysis.score_map.per_image["feature_neighbours"]
+    scores = analysis.score_map.per_image["neighbour_patch"]
     assert [entry["score"] for entry in view["places"]] == sorted(scores, reverse=True)
     assert {entry["unit"] for entry in view["places"]} == {"sd"}
     worst = int(scores.argmax())
