@@ -96,7 +96,8 @@ def introduction(result: Evaluation) -> list[str]:
 def tables(result: Evaluation) -> list[Table]:
     """Every table that there is something to say in."""
     made = [_own(result), _opponents(result), _operating(result), _mean(result), _more(result), _pairs(result)]
-    made += [_paper(result), _planted(result), _pointing(result), _maps(result), _in_series(result)]
+    made += [_paper(result), _planted(result), _pointing(result), _maps(result.synthetic, "Localisation")]
+    made += [_in_series(result), _maps(result.in_series, "Localisation among neighbours")]
     return [table for table in made if table[3]]
 
 
@@ -266,12 +267,12 @@ def _by_seed(row: SyntheticResult) -> str:
     return f"{shares.mean():.0%} ± {shares.std(ddof=1):.0%}"
 
 
-def _maps(result: Evaluation) -> Table:
+def _maps(planted: Sequence[SyntheticResult], heading: str) -> Table:
     head = ["planted", "map", "pixel AP", "share of odd pixels", "best Dice", "AUPRO", "hit at 1 false mark"]
     rows = [
         [_words(row.kind), _words(name), f"{one.average_precision:.2f}", f"{one.prevalence:.3f}"]
         + [f"{value:.2f}" for value in (one.best_dice, one.aupro, one.froc[_ONE_MARK])]
-        for row in result.synthetic
+        for row in planted
         for name in MAPS
         if (one := row.maps.get(name)) is not None
     ]
@@ -279,7 +280,7 @@ def _maps(result: Evaluation) -> Table:
         f"By pixel on the model's grid. Best Dice takes the threshold that suits best; AUPRO up to {FPR_LIMIT:.0%} "
         f"false pixels, {FPR_LIMIT / 2:.2f} by chance; the map 'mean image' is the baseline."
     )
-    return "Localisation", text, head, rows
+    return heading, text, head, rows
 
 
 def _words(name: str) -> str:

@@ -65,7 +65,8 @@ def made_evaluation() -> Evaluation:
             SyntheticResult(
                 kind="thin_needle", description="a line", images=20, patients=4,
                 separation=dict.fromkeys(ALL_SCORES, SURE), pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=11,
-                touched_by_place=12, touched_by_change=18, touched_by_seed=(), expected_touched=2.25, maps={},
+                touched_by_place=12, touched_by_change=18, touched_by_seed=(), expected_touched=2.25,
+                maps={"neighbours": PIXELS},
             ),
         ),
         mean=MeanResult(
@@ -104,6 +105,7 @@ def test_tables_hold_figures_numbers_and_marks(quality: Evaluation) -> None:
     ]
     assert rows_of(quality, "Localisation") == [["thin needle", "wd", "0.41", "0.013", "0.52", "0.63", "0.85"]]
     assert [row[0] for row in rows_of(quality, "Synthetic anomalies")] == ["thin needle", "blur"]
+    assert rows_of(quality, "Localisation among neighbours")[0][:3] == ["thin needle", "neighbours", "0.41"]
     among = rows_of(quality, "Slices among their neighbours")
     assert among == [["thin needle", "20 (4)", *["0.99 · 18"] * len(OWN), "11", "12", "18", "2.2"]]
 
