@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PySide6 import QtCore
 
 from tests.slicer_extension import standins
 from tests.slicer_extension.fake import FakeLogic
@@ -37,3 +38,5 @@ def panel(slicer_like: SimpleNamespace) -> Iterator[SimpleNamespace]:
     yield SimpleNamespace(widget=widget, ui=widget.ui, logic=logic, window=window, **vars(slicer_like))
     widget.cleanup()
     window.deleteLater()
+    # now, while everything is there, and not when the garbage collector comes by
+    QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete.value)

@@ -1,10 +1,17 @@
-"""Stand-ins for the widgets of Qt, CTK and MRML, with the manners of PythonQt on PySide6."""
+"""Stand-ins for the widgets of Qt, CTK and MRML, with the manners of PythonQt on PySide6.
+
+Signals are connected to methods and scenes observed by weak references: a function that held its widget would keep it
+until the garbage collector finds both, and be called while it takes them apart, which crashes Qt.
+"""
 
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Callable
 from typing import Any
 
+import shiboken6
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Qt, Signal
 
@@ -106,7 +113,10 @@ class SliderWidget(PythonQt, QtWidgets.QWidget):
         layout.addWidget(self._slider, 1)
         layout.addWidget(self._box)
         self._box.valueChanged.connect(self._changed)
-        self._slider.sliderMoved.connect(lambda tick: self._box.setValue(self._box.maximum() * tick / self.TICKS))
+        self._slider.sliderMoved.connect(self._moved)
+
+    def _moved(self, tick: int) -> None:
+        self._box.setValue(self._box.maximum() * tick / self.TICKS)
 
     def _changed(self, value: float) -> None:
         self._slider.setValue(round(self.TICKS * value / (self._box.maximum() or 1.0)))
@@ -118,6 +128,18 @@ class SliderWidget(PythonQt, QtWidgets.QWidget):
     singleStep = Property(float, lambda self: self._box.singleStep(), lambda self, v: self._box.setSingleStep(v))
     decimals = Property(int, lambda self: self._box.decimals(), lambda self, value: self._box.setDecimals(value))
     suffix = Property(str, lambda self: self._box.suffix(), lambda self, value: self._box.setSuffix(value))
+
+
+def _weakly(method: Callable[[], None]) -> Callable[..., None]:
+    """An observer that calls a method of a widget as long as there is one."""
+    known = weakref.WeakMethod(method)
+
+    def call(*_: Any) -> None:
+        alive = known()
+        if alive is not None and shiboken6.isValid(alive.__self__):
+            alive()
+
+    return call
 
 
 class MrmlWidget(PythonQt, QtWidgets.QWidget):
@@ -137,15 +159,18 @@ class NodeComboBox(PythonQt, QtWidgets.QComboBox):
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._scene, self._kinds, self._nodes = None, [], []
-        self.currentIndexChanged.connect(lambda _: self.currentNodeChanged.emit(self.currentNode()))
+        self.currentIndexChanged.connect(self._chosen)
 
     nodeTypes = Property("QStringList", lambda self: self._kinds, lambda self, kinds: setattr(self, "_kinds", kinds))
 
     def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent):
-            scene.AddObserver(event, lambda *_: self._fill())
+            scene.AddObserver(event, _weakly(self._fill))
         self._fill()
+
+    def _chosen(self, _: int) -> None:
+        self.currentNodeChanged.emit(self.currentNode())
 
     def _fill(self) -> None:
         current = self.currentNode()
@@ -185,7 +210,10 @@ class TableView(PythonQt, QtWidgets.QTableView):
         self._proxy = QtCore.QSortFilterProxyModel()
         self._proxy.setSourceModel(self._cells)
         self.setModel(self._proxy)
-        self.selectionModel().selectionChanged.connect(lambda *_: self.tableSelectionChanged.emit())
+        self.selectionModel().selectionChanged.connect(self._selected)
+
+    def _selected(self, *_: Any) -> None:
+        self.tableSelectionChanged.emit()
 
     def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
