@@ -43,9 +43,11 @@ class NeighbourBank:
 
 
 def fit_neighbours(bundle: Bundle, normal: ImageSet) -> NeighbourBank | None:
-    """Features of the normal slices; None where the model knows no places, or no image lies in a stack of slices."""
+    """Features of the normal slices; None where the model knows no places, or there are no stacks of slices."""
     known = bundle.feature_statistics
-    if bundle.discriminator is None or known is None or not known.places or not any(normal.stacks):
+    if bundle.discriminator is None or known is None or not known.places:
+        return None
+    if bundle.spec.kind != "ct" or not any(normal.stacks):
         return None
     features = _features(bundle, normal, known.places)
     return NeighbourBank(images=normal, features=features, statistics=known.places)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -118,10 +119,21 @@ def _manifest_series(root: Path, rows: list[dict[str, str]]) -> Iterator[tuple[I
             if picture is not None:
                 yield series_from_picture(picture, name), label
             elif hu is not None and row["pixel_spacing_mm"]:  # without it a slice has no size, and no place on the grid
-                height = row.get("z_mm") or ""
-                label = replace(label, stack=row["patient"] if height else "")
-                slice_ = hu[int(row["index"])]
-                yield series_from_hu(slice_, float(row["pixel_spacing_mm"]), name, float(height or 0)), label
+                spacing, height = _millimetres(row, "pixel_spacing_mm"), _millimetres(row, "z_mm")
+                label = replace(label, stack="" if height is None else row["patient"])
+                yield series_from_hu(hu[int(row["index"])], spacing or 0.0, name, height or 0.0), label
+
+
+def _millimetres(row: Mapping[str, str], column: str) -> float | None:
+    """A length of the manifest; None where none is stated."""
+    text = row.get(column) or ""
+    try:
+        length = float(text) if text else None
+    except ValueError:
+        length = math.nan
+    if length is not None and not math.isfinite(length):
+        raise AnomapError("E100", f"{column} in manifest.csv, line {row['line']}, is no number")
+    return length
 
 
 def _dicom_series(root: Path, split: str) -> Iterator[tuple[ImageSeries, Label]]:
@@ -195,8 +207,8 @@ def load_images(root: Path, spec: PreprocessSpec, split: str, category: str | No
         category: Only this category; all when None.
 
     Raises:
-        AnomapError: E100 when nothing fits, a column is missing or there is one patient only; E102 for a file that
-            can't be read; as `anomap.preprocessing.prepare` for unusable images.
+        AnomapError: E100 when nothing fits, a column is missing, a length is no number or there is one patient only;
+            E102 for a file that can't be read; as `anomap.preprocessing.prepare` for unusable images.
     """
     manifest = root / "manifest.csv"
     if manifest.is_file():

@@ -82,7 +82,8 @@ def test_a_series_of_something_else_has_its_own_neighbours_and_another_patient_n
 
 
 def test_radiographs_and_models_without_places_have_none(toy_bundle, bundle, normal) -> None:
-    assert fit_neighbours(toy_bundle, image_set(trunks(4))) is None
+    assert fit_neighbours(toy_bundle, image_set(trunks(4), images_each=4, apart_mm=5.0)) is None
+    assert fit_neighbours(bundle, bodies(4, 1)) is None, "lone slices"
     assert fit_neighbours(replace(bundle, feature_statistics=None), normal) is None
     assert fit_neighbours(replace(bundle, discriminator=None), normal) is None
 

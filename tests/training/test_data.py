@@ -74,6 +74,21 @@ def test_hu_archives_are_read_slice_by_slice(tmp_path: Path) -> None:
     assert grey["a.npz#1"] == pytest.approx((100 - 50) / 175, abs=0.02)
 
 
+def test_slices_with_a_height_lie_in_the_stack_of_their_patient(tmp_path: Path) -> None:
+    hu = np.full((3, 64, 64), -1000, np.int16)
+    hu[:, 16:48, 16:48] = 50
+    np.savez(tmp_path / "a.npz", hu=hu)
+    row = {"file": "a.npz", "split": "train", "category": "normal", "patient": "p", "pixel_spacing_mm": 3.0}
+    write_manifest(tmp_path, [{**row, "index": n, "z_mm": z} for n, z in enumerate((-12.5, "", 0))])
+    images = load_images(tmp_path, PreprocessSpec(kind="ct", size=32, fit="body"), "train")
+    assert images.stacks == ("p", "", "p")
+    assert abs(images.positions_mm[2] - images.positions_mm[0]) == pytest.approx(12.5)
+    for column, value in (("z_mm", "high"), ("z_mm", "nan"), ("pixel_spacing_mm", "wide")):
+        write_manifest(tmp_path, [{**row, "index": 0, "z_mm": 1.0, column: value}])
+        with pytest.raises(AnomapError, match=f"E100 {column} in manifest.csv, line 2, is no number"):
+            load_images(tmp_path, PreprocessSpec(kind="ct", size=32, fit="body"), "train")
+
+
 def test_a_manifest_without_a_column_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("file,split\na.png,train\n")
     with pytest.raises(AnomapError, match=r"E100 manifest\.csv lacks the columns category, patient"):
