@@ -188,8 +188,6 @@ def neighbours_of(series: ImageSeries, prepared: Prepared, bundle: Bundle) -> Fl
         prepared: All its images.
         bundle: Loaded on its device.
     """
-    if bundle.spec.kind != "ct":
-        return None
     return series_neighbours(prepared, slice_positions(series)[prepared.frame], bundle, bundle.device)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from anomap.dicom.phantom import write_ct_phantom
+from anomap.dicom.phantom import write_ct_phantom, write_radiograph_phantom
 from anomap.dicom.read import ReadConfig, read_study
 from anomap.preprocessing.positions import slice_positions
 
@@ -32,3 +32,10 @@ def test_behind_a_gap_the_headers_are_right(tmp_path):
     np.testing.assert_allclose(np.abs(np.diff(found)), [4.0, 16.0, 4.0, 4.0], atol=1e-4)
     assert pydicom.dcmread(paths[0]).SOPInstanceUID == series.frame_ids[0]
     np.testing.assert_allclose(slice_positions(series.frames(slice(2, 4))), found[2:4])
+
+
+def test_a_radiograph_lies_nowhere_whatever_its_header_says(tmp_path):
+    write_radiograph_phantom(tmp_path, rows=40, columns=32)
+    series = read_study(tmp_path).series[0]
+    series.headers[0].ImagePositionPatient = None  # as some devices leave it
+    assert slice_positions(series).tolist() == [0.0]
