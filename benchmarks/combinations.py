@@ -28,7 +28,7 @@ import torch
 from anomap.bundle import Bundle, load_bundle
 from anomap.calibration.conformal import z_scores
 from anomap.evaluation.machine import describe_machine
-from anomap.evaluation.measure import fit_ruler
+from anomap.evaluation.measure import Measured, Ruler, fit_ruler
 from anomap.evaluation.neighbours import choose_beside
 from anomap.evaluation.scores import choose, subset
 from anomap.evaluation.store import Store
@@ -136,27 +136,34 @@ class Planted:
     patients: tuple[str, ...]  # N
 
 
-def measure(
-    bundle: Bundle, data: Path, images: int, projection: ProjectionConfig, work: Path, *, in_series: bool = False
-) -> Planted:
-    """Score validation images, and `images` of them with each kind of anomaly.
-
-    Those are of different patients, and without the scores that most of them lack; or, `in_series`, slices that have
-    others beside them, if there are any.
-    """
+def fitted(bundle: Bundle, data: Path, projection: ProjectionConfig, work: Path) -> tuple[Ruler, Measured]:
+    """What everything is measured by, and the validation images."""
     store = Store(folder=work, bundle_sha256=bundle.info.sha256, projection=projection, device="cpu")
     train, whole = (load_images(data, bundle.spec, split, "normal") for split in ("train", "val"))
-    ruler, measured = fit_ruler(bundle, train, whole, projection, store=store)
-    rows = choose_beside(whole, measured.beside, images) if in_series else choose(whole, images, per_patient=True)
-    plain, odd = subset(whole, rows), {}
-    left_out = () if in_series else SERIES_SCORES
+    return fit_ruler(bundle, train, whole, projection, store=store)
+
+
+def one_each(ruler: Ruler, measured: Measured, images: int) -> Planted:
+    """Anomalies in `images` validation images of different patients, without the scores that most of these lack."""
+    return _planted(ruler, measured, choose(measured.images, images, per_patient=True), SERIES_SCORES)
+
+
+def in_series(ruler: Ruler, measured: Measured, images: int) -> Planted:
+    """Anomalies in `images` slices that have others beside them, if there are any."""
+    return _planted(ruler, measured, choose_beside(measured.images, measured.beside, images), ())
+
+
+def _planted(ruler: Ruler, measured: Measured, rows: Int64, left_out: tuple[str, ...]) -> Planted:
+    """Every kind of anomaly in some rows of the validation images, one at a time."""
+    plain, odd = subset(measured.images, rows), {}
     names = [name for name in SCORES if name in measured.scores and name not in left_out]
-    for kind in kinds(bundle.spec).values() if len(rows) else ():
+    for kind in kinds(ruler.bundle.spec).values() if len(rows) else ():
         altered = replace(plain, prepared=kind.apply(plain.prepared)[0])
         print(kind.name, file=sys.stderr, flush=True)
         scores = ruler.measure(altered).scores
         odd[kind.name] = {name: scores[name] for name in names}
-    return Planted(normal={name: measured.scores[name] for name in names}, odd=odd, rows=rows, patients=whole.patients)
+    normal = {name: measured.scores[name] for name in names}
+    return Planted(normal=normal, odd=odd, rows=rows, patients=measured.images.patients)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -164,10 +171,11 @@ def main(words: list[str] | None = None) -> int:
     options = arguments(words)
     torch.set_num_threads(options.threads)
     bundle = load_bundle(options.bundle)
-    found = measure(bundle, options.data, options.images, FAST, options.work)
+    ruler, measured = fitted(bundle, options.data, FAST, options.work)
+    found = one_each(ruler, measured, options.images)
     weights = patient_weights(found.patients)
     table = ranking(found.normal, found.odd, found.rows, weights, all_sets(found.normal))
-    stacked = measure(bundle, options.data, options.images, FAST, options.work, in_series=True)
+    stacked = in_series(ruler, measured, options.images)
     beside: list[dict[str, Any]] = []
     if len(stacked.rows):
         more = [(), *((name,) for name in SERIES_SCORES), SERIES_SCORES]

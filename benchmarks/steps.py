@@ -20,7 +20,7 @@ import torch
 from anomap.bundle import load_bundle
 from anomap.evaluation.machine import describe_machine
 from anomap.projection.schedule import preset
-from benchmarks.combinations import ROOT, Planted, measure, over_kinds, patient_weights, separation
+from benchmarks.combinations import ROOT, Planted, fitted, one_each, over_kinds, patient_weights, separation
 
 FORMAT = "anomap.steps/1"
 STEPS = (0, 10, 30, 100, 300)
@@ -59,7 +59,8 @@ def main(words: list[str] | None = None) -> int:
     for steps in options.steps:
         print(f"{steps} steps", file=sys.stderr, flush=True)
         config = preset("fast", steps=steps)
-        tables[steps] = figures(measure(bundle, options.data, options.images, config, options.work), bundle.combines)
+        ruler, measured = fitted(bundle, options.data, config, options.work)
+        tables[steps] = figures(one_each(ruler, measured, options.images), bundle.combines)
     content = {
         "format": FORMAT,
         "bundle": {"name": bundle.info.name, "sha256": bundle.info.sha256},

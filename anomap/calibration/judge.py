@@ -151,11 +151,8 @@ def worst_first(result: AnomalyResult, score_map: ScoreMap) -> list[int]:
     by the highest window.
     """
     windows = score_map.per_image.get("wd_patch", np.zeros(len(score_map.frame)))
-    p, share = np.ones(len(windows)), np.zeros(len(windows))
-    for values in result.p_by_score.values():
-        p = np.minimum(p, values)
-    for values in result.percentile_by_score.values():
-        share = np.maximum(share, values)
+    p = _smallest(result.p_by_score, len(windows))
+    share = np.max([np.zeros(len(windows)), *result.percentile_by_score.values()], axis=0)
     if "neighbour_patch" in score_map.per_image:
         p[score_map.per_image["neighbour_patch"].argmax()] = -1.0
     p[result.worst_image] = -2.0
@@ -195,8 +192,13 @@ def _worst(per_image: Mapping[str, Float64], p_by_score: Mapping[str, Float64]) 
     """The image with the smallest p-value; of equals the highest combined score, without a cohort the worst window."""
     tie = per_image.get(COMBINED, per_image.get("wd_patch"))
     images = len(next(iter(per_image.values())))
-    smallest = np.min([np.ones(images), *p_by_score.values()], axis=0)
-    return int(np.lexsort((np.zeros(images) if tie is None else -tie, smallest))[0])
+    return int(np.lexsort((np.zeros(images) if tie is None else -tie, _smallest(p_by_score, images)))[0])
+
+
+def _smallest(p_by_score: Mapping[str, Float64], images: int) -> Float64:
+    """The smallest p-value of each image, 1 without any, ``(N,)``."""
+    smallest: Float64 = np.min([np.ones(images), *p_by_score.values()], axis=0)
+    return smallest
 
 
 def _without_site(size: int) -> tuple[Verdict, tuple[Reason, ...]]:

@@ -98,13 +98,12 @@ class Ruler:
             AnomapError: As `score_images`.
         """
         found = score_images(self.bundle, images.prepared, self.projection, self.progress, self.store)
-        return self.complete(images, found)
-
-    def complete(self, images: ImageSet, found: Scores) -> Measured:
-        """The same where the images were projected already."""
-        prepared = images.prepared
         beside = None if self.neighbours is None else self.neighbours.places(self.bundle, images)
-        found = with_neighbours(found, beside)
+        return self.complete(images, with_neighbours(found, beside), beside)
+
+    def complete(self, images: ImageSet, found: Scores, beside: Float32 | None) -> Measured:
+        """The same where the images were projected and compared with their neighbours already."""
+        prepared = images.prepared
         scores = {
             **found.per_image,
             COMBINED: combined_score(found.per_image, self.cohort),
@@ -171,6 +170,7 @@ def fit_ruler(
     found = score_images(bundle, normal.prepared, projection, progress, store)
     bank = fit_neighbours(bundle, normal)
     beside = None if bank is None else bank.places(bundle, normal)
+    scores = with_neighbours(found, beside)
     ruler = Ruler(
         bundle=bundle,
         projection=projection,
@@ -180,7 +180,7 @@ def fit_ruler(
         features=fit_features(bundle, train.prepared),
         residuals=fit_residuals(normal.prepared, found.reconstruction, normal.patients, bundle.info.window),
         neighbours=bank,
-        cohort=cohort_of(with_neighbours(found, beside), normal, bundle.info.sha256, "", bundle.combines),
+        cohort=cohort_of(scores, normal, bundle.info.sha256, "", bundle.combines),
         progress=progress,
     )
-    return ruler, ruler.complete(normal, found)
+    return ruler, ruler.complete(normal, scores, beside)

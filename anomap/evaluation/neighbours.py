@@ -37,7 +37,7 @@ class NeighbourBank:
 
     def places(self, bundle: Bundle, images: ImageSet) -> Float32:
         """How far each place is from those beside it, ``(N, S, S)``; NaN for images that have none."""
-        own = _features(bundle, images, self.statistics)
+        own = self.features if images is self.images else _features(bundle, images, self.statistics)
         among = {side: torch.cat([maps, own[side]]) for side, maps in self.features.items()}
         return neighbour_map(own, among, _rows(images, self.images), self.statistics, bundle.device)
 
@@ -71,11 +71,12 @@ def choose_beside(images: ImageSet, places: Float32 | None, count: int) -> Int64
     if places is None:
         return np.empty(0, np.int64)
     inside = np.flatnonzero(~np.isnan(places).any(axis=(1, 2)))
-    patients = np.array(images.patients)[inside]
+    of = np.array(images.patients)[inside]
+    patients = np.unique(of)
     chosen = [np.empty(0, np.int64)]
-    for patient in sorted(set(patients.tolist())):
-        own = inside[patients == patient]
-        chosen.append(own[choose(subset(images, own), count // len(set(patients.tolist())))])
+    for patient in patients:
+        own = inside[of == patient]
+        chosen.append(own[choose(subset(images, own), count // len(patients))])
     return np.sort(np.concatenate(chosen))
 
 
