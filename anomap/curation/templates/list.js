@@ -51,7 +51,10 @@ function showHead() {
   byId("head").querySelector("[data-by=score] button").textContent = chosen ? chosen.label : "Score";
 }
 
-function showRows() {
+let drawn = ""; // the rows in the page, "first-last"
+
+// Unless drawn anew, rows that are there stay: a click isn't lost while the list scrolls or the window changes.
+function showRows({ anew = true } = {}) {
   space.style.height = `${height()}px`;
   const top = topRow();
   const first = Math.max(0, Math.floor(top) - SPARE);
@@ -59,6 +62,8 @@ function showRows() {
   const rows = byId("rows");
   // Between the ends, the row at `top` lies at the upper edge of the view.
   rows.style.transform = `translateY(${Math.min(list.scrollTop, Math.max(height() - view(), 0)) + (first - top) * ROW}px)`;
+  if (!anew && drawn === `${first}-${last}`) return;
+  drawn = `${first}-${last}`;
   rows.replaceChildren(...Array.from({ length: last - first }, (_, n) => listRow(first + n)));
   list.setAttribute("aria-rowcount", shown.length + 1);
   const active = byId(`row-${current}`);

@@ -49,7 +49,8 @@ function onListClick(event) {
 }
 
 function listen() {
-  list.addEventListener("scroll", () => requestAnimationFrame(showRows), { passive: true });
+  const moved = () => showRows({ anew: false });
+  list.addEventListener("scroll", () => requestAnimationFrame(moved), { passive: true });
   list.addEventListener("keydown", onListKey);
   list.addEventListener("click", onListClick);
   byId("case").addEventListener("click", (event) => {
@@ -69,7 +70,7 @@ function listen() {
   }
   byId("undo").addEventListener("click", () => { undo(); marked(); });
   byId("download").addEventListener("click", download);
-  new ResizeObserver(showRows).observe(list);
+  new ResizeObserver(moved).observe(list);
 }
 
 async function start() {
