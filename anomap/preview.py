@@ -99,7 +99,7 @@ def _look(analysis: Analysis) -> _Look:
     zoom = PANEL / max(tall, wide)
     wd = analysis.score_map.maps["wd"]
     highest = float(np.nanmax(wd)) if np.isfinite(wd).any() else 0.0
-    threshold = analysis.result.region_threshold
+    threshold = analysis.result.region_thresholds["wd_patch"]
     top = max(highest, 1.25 * threshold if np.isfinite(threshold) else 0.0, 1e-6)
     return _Look(
         width=max(1, round(wide * zoom)),
@@ -180,7 +180,7 @@ def _row(
     shown = shown_places(analysis.score_map)
     if shown is not None:
         _corners(draw, _box(analysis, look, n, shown[1][n], regions))
-    _colour_bar(page, draw, analysis.result.region_threshold, look, left + 4 * (look.width + GAP), top)
+    _colour_bar(page, draw, analysis.result.region_thresholds["wd_patch"], look, left + 4 * (look.width + GAP), top)
     caption = _fit(draw, _caption(analysis, n, frame), _font(14), 4 * look.width + 3 * GAP)
     draw.text((left, top + look.height + 8), caption, TEXT, _font(14))
 

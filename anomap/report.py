@@ -77,7 +77,10 @@ def series_result(analysis: Analysis, outputs: Sequence[Json] = (), *, identifie
             "description": result.cohort_description,
             "patients": result.cohort_patients,
         },
-        "thresholds": {f"region_{score_key('wd_patch', analysis.score_map.unit)}": _number(result.region_threshold)},
+        "thresholds": {
+            f"region_{score_key(name, analysis.score_map.unit)}": _number(threshold)
+            for name, threshold in result.region_thresholds.items()
+        },
         "scores": _summary(analysis),
         "images": _images(analysis, identified=identified),
         "regions": [_region(region, series, analysis.score_map.unit) for region in result.regions],
@@ -290,7 +293,8 @@ def _region(region: Region, series: ImageSeries, unit: str) -> Json:
         "centroid_lps_mm": [float(v) for v in region.centroid_lps_mm] if series.frame_of_reference else None,
         area: float(region.area_mm2),
         "volume_ml": None if region.volume_ml is None else float(region.volume_ml),
-        f"peak_{score_key('wd_patch', unit)}": float(region.peak_wd),
+        "score": region.score,
+        **{f"peak_{score_key(name, unit)}": float(peak) for name, peak in region.peaks.items()},
         f"mean_{score_key('mse_patch', unit)}": float(region.mean_mse),
         "p_value": float(region.p_value),
         "p_value_series": region.p_series,

@@ -309,7 +309,7 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """One connected region of elevated residual.
+    """One connected region that is unusual.
 
     Attributes:
         label: 1..65535, its value in `AnomalyResult.labels`.
@@ -318,10 +318,11 @@ class Region:
         centroid_lps_mm: Centre of mass of the region's voxels.
         area_mm2: Area on the frame `frame`; in pixels where there is no physical spacing.
         volume_ml: Volume over all frames; None for a single projection image.
-        peak_wd, mean_mse: Highest window WD and mean squared residual inside.
-        p_value: Of `peak_wd` against the cohort's highest windows; 1.0 without a cohort.
-        p_series: The same over the whole series (`anomap.calibration.survivors`); None without a site's cohort
-            or without patients of the stratum.
+        score: Of `peaks` the score that exceeds its threshold most.
+        peaks: Score name -> highest value of its map inside.
+        mean_mse: Mean squared residual inside.
+        p_value: Of `peaks` among the cohort's images (`anomap.calibration.survivors`); 1.0 without a cohort.
+        p_series: The same over the whole series; None without a site's cohort or patients of the stratum.
         survives: Whether `p_series` is at most the limit of review; None where no p-value can be as small.
     """
 
@@ -331,9 +332,10 @@ class Region:
     centroid_lps_mm: tuple[float, float, float]
     area_mm2: float
     volume_ml: float | None
-    peak_wd: float
+    score: str
+    peaks: Mapping[str, float]
     mean_mse: float
-    p_value: float
+    p_value: float = 1.0
     p_series: float | None = None
     survives: bool | None = None
 
@@ -357,8 +359,8 @@ class AnomalyResult:
         summary: score name -> worst value over the images of the series.
         worst_image: Index n of the image with the smallest p (ties: highest "combined" score).
         labels: ``(K, R, C)`` uint16 region labels on the source grid, 0 = none.
-        regions: The regions, highest `peak_wd` first.
-        region_threshold: Value of the WD map above which a pixel belongs to a region.
+        regions: The regions, the one that exceeds a threshold most first.
+        region_thresholds: Score -> value of its map above which a pixel belongs to a region.
         verdict, reasons: What is said and why.
         cohort_description, cohort_size: What the p-values refer to; "" and 0 without a cohort.
         cohort_patients: Patients of this site that the p-value of the series counts; 0 without a site's cohort.
@@ -373,7 +375,7 @@ class AnomalyResult:
     worst_image: int
     labels: UInt16
     regions: tuple[Region, ...]
-    region_threshold: float
+    region_thresholds: Mapping[str, float]
     verdict: Verdict
     reasons: tuple[Reason, ...]
     cohort_description: str

@@ -167,8 +167,9 @@ def _result(series: ImageSeries, scores: ScoreMap, labels: np.ndarray, verdict: 
             Region(
                 label=1, frame=frames - 1, bbox=tuple(int(v) for v in (*low, *high)),
                 centroid_lps_mm=tuple(float(v) for v in centre[:3]), area_mm2=float(labels[-1].sum() * 6),
-                volume_ml=1.5 if frames > 1 else None, peak_wd=float(np.nanmax(scores.maps["wd"])),
-                mean_mse=900.0, p_value=2 / (cohort + 1) if cohort else 1.0,
+                volume_ml=1.5 if frames > 1 else None, score="wd_patch",
+                peaks={"wd_patch": float(np.nanmax(scores.maps["wd"]))}, mean_mse=900.0,
+                p_value=2 / (cohort + 1) if cohort else 1.0,
             ),
         )  # fmt: skip
     ranked = {"wd_patch": np.linspace(0.5, 2 / (cohort + 1), frames)} if cohort else {}
@@ -180,7 +181,7 @@ def _result(series: ImageSeries, scores: ScoreMap, labels: np.ndarray, verdict: 
         worst_image=frames - 1,
         labels=labels,
         regions=regions,
-        region_threshold=50.0,
+        region_thresholds={"wd_patch": 50.0},
         verdict=verdict,
         reasons=(Reason(code="MADE_UP", text="The scores were made up."),),
         cohort_description="Made-up adults, frontal, 2020" if cohort else "",

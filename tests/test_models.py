@@ -9,7 +9,7 @@ import pytest
 
 from anomap import NOT_A_DIAGNOSIS
 from anomap.bundle import list_bundles, load_bundle, read_cohort, verify
-from anomap.evaluation.cohort import REGION_SHARE
+from anomap.calibration import REGION_SHARE
 from anomap.scoring import SCORES, SERIES_SCORES
 
 ROOT = Path(__file__).parents[1]

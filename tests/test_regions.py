@@ -6,20 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from anomap.regions import find_regions
-from anomap.types import ScoreMap
+from anomap.regions import Layer, find_regions
 
 
-def score_map(wd, residual=None):
-    wd = np.asarray(wd, np.float32)
-    residual = np.zeros_like(wd) if residual is None else np.asarray(residual, np.float32)
-    return ScoreMap(
-        maps={"wd": wd, "residual": residual},
-        per_image={"wd_patch": np.zeros(len(wd))},
-        top_window=np.zeros((len(wd), 4), np.int64),
-        frame=np.arange(len(wd)),
-        unit="HU",
-    )
+def layer(values, threshold=10.0, spread=1.0, score="wd_patch"):
+    return Layer(score=score, values=np.asarray(values, np.float32), threshold=threshold, spread=spread)
 
 
 def affine(spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0)):
@@ -30,16 +21,15 @@ def affine(spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0)):
     return result
 
 
-def find(wd, threshold=10.0, is_volume=True, min_area_px=1.0, **more):
-    matrix = more.pop("matrix", affine())
-    return find_regions(
-        score_map(wd, more.pop("residual", None)),
-        matrix,
-        threshold,
-        is_volume=is_volume,
-        min_area_px=min_area_px,
-        **more,
-    )
+def heights(regions):
+    return [region.peaks["wd_patch"] for region in regions]
+
+
+def find(wd, threshold=10.0, is_volume=True, min_area_px=1.0, *, others=(), residual=None, matrix=None, **more):
+    layers = (layer(wd, threshold), *others)
+    residual = np.zeros(np.shape(wd)) if residual is None else residual
+    matrix = affine() if matrix is None else matrix
+    return find_regions(layers, np.float32(residual), matrix, is_volume=is_volume, min_area_px=min_area_px, **more)
 
 
 def test_nothing_above_the_threshold_is_no_region():
@@ -58,15 +48,15 @@ def test_a_region_is_measured_in_millimetres():
     wd[2, 6, 12] = 50
     residual = np.full(wd.shape, 99.0)
     residual[1:3, 5:9, 10:16] = -3.0
-    labels, (region,) = find(wd, residual=residual, matrix=affine((5.0, 2.0, 3.0)), cohort_peaks=np.arange(99.0))
+    labels, (region,) = find(wd, residual=residual, matrix=affine((5.0, 2.0, 3.0)))
     assert region.label == 1
     assert region.frame == 2
     assert region.bbox == (1, 5, 10, 2, 8, 15)
     assert region.area_mm2 == pytest.approx(24 * 6)
     assert region.volume_ml == pytest.approx(48 * 30 / 1000)
-    assert region.peak_wd == 50
+    assert (region.score, region.peaks) == ("wd_patch", {"wd_patch": 50})
     assert region.mean_mse == pytest.approx(9.0)
-    assert region.p_value == pytest.approx((1 + 49) / 100)  # 50 .. 98 are at least as high
+    assert region.p_value == 1.0
     np.testing.assert_array_equal(labels > 0, wd > 10)
 
 
@@ -87,22 +77,22 @@ def test_the_highest_come_first_and_the_rest_is_dropped():
     for n, height in enumerate([30, 80, 20, 50, 90, 40]):
         wd[0, 2:5, 10 * n + 1 : 10 * n + 5] = height
     labels, regions = find(wd, max_regions=4)
-    assert [region.peak_wd for region in regions] == [90, 80, 50, 40]
+    assert heights(regions) == [90, 80, 50, 40]
     assert [region.label for region in regions] == [1, 2, 3, 4]
     assert sorted(np.unique(labels)) == [0, 1, 2, 3, 4]
     for region in regions:
-        assert wd[labels == region.label].max() == region.peak_wd
+        assert wd[labels == region.label].max() == region.peaks["wd_patch"]
 
 
 def test_specks_are_dropped():
     wd = np.zeros((2, 64, 64))
     wd[0, 3:5, 3:5] = 90
     wd[1, 20:26, 20:26] = 20
-    assert [region.peak_wd for region in find(wd, min_area_px=16)[1]] == [20]
-    assert [region.peak_wd for region in find(wd, min_area_px=None)[1]] == [90, 20]  # 64 * 64 / 1024 = 4 pixels
+    assert heights(find(wd, min_area_px=16)[1]) == [20]
+    assert heights(find(wd, min_area_px=None)[1]) == [90, 20]  # 64 * 64 / 1024 = 4 pixels
     wider = np.zeros((2, 128, 128))
     wider[:, :64, :64] = wd
-    assert [region.peak_wd for region in find(wider, min_area_px=None)[1]] == [20]  # now 16
+    assert heights(find(wider, min_area_px=None)[1]) == [20]  # now 16
 
 
 def test_unscored_pixels_do_not_count_for_the_smallest_area():
@@ -112,10 +102,40 @@ def test_unscored_pixels_do_not_count_for_the_smallest_area():
     assert len(find(wd, min_area_px=None)[1]) == 1
 
 
-def test_without_a_cohort_a_region_has_no_rank():
-    wd = np.zeros((1, 8, 8))
-    wd[0, 2:5, 2:5] = 20
-    assert find(wd)[1][0].p_value == 1.0
+def test_a_region_is_what_exceeds_the_threshold_of_any_layer():
+    wd, places = np.zeros((1, 8, 30)), np.full((1, 8, 30), np.nan)
+    places[0, :, :28] = 1.0
+    wd[0, 2:5, 2:6] = 20
+    places[0, 2:5, 5:9] = 5.0  # overlaps the first: one region
+    places[0, 2:5, 20:24] = 9.5
+    wd[0, 2:5, 27:30] = 11  # where no place is known
+    labels, regions = find(wd, others=[layer(places, 4.0, 0.5, "feature_patch")])
+    assert [region.bbox[2] for region in regions] == [20, 2, 27]
+    assert [region.score for region in regions] == ["feature_patch", "wd_patch", "wd_patch"]
+    assert [region.peaks for region in regions] == [
+        {"wd_patch": 0.0, "feature_patch": 9.5},
+        {"wd_patch": 20.0, "feature_patch": 5.0},
+        {"wd_patch": 11.0, "feature_patch": 1.0},
+    ]
+    np.testing.assert_array_equal(labels > 0, (wd > 10) | (places > 4))
+
+
+def test_layers_are_compared_by_how_many_spreads_they_exceed_their_thresholds():
+    wd, places = np.zeros((1, 8, 12)), np.zeros((1, 8, 12))
+    wd[0, 2:5, 2:6] = 16.0
+    places[0, 2:5, 2:6] = 1.4
+    wd[0, 3, 3], places[0, 4, 5] = 19.0, 1.6
+    for spread, leading in ((0.05, "feature_patch"), (0.1, "wd_patch")):  # 12 or 6 spreads, against 9
+        (region,) = find(wd, others=[layer(places, 1.0, spread, "feature_patch")])[1]
+        assert region.score == leading
+        assert region.peaks == pytest.approx({"wd_patch": 19.0, "feature_patch": 1.6})
+
+
+def test_a_map_that_ends_within_a_region_has_the_peak_of_what_is_there():
+    wd, places = np.full((1, 8, 12), np.nan), np.full((1, 8, 12), np.nan)
+    places[0, 2:5, 2:6] = 3.0
+    (region,) = find(wd, others=[layer(places, 1.0, 1.0, "feature_patch")])[1]
+    assert region.peaks == {"feature_patch": 3.0}
 
 
 @settings(deadline=None, max_examples=40)

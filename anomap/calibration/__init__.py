@@ -2,12 +2,14 @@
 
 from anomap.calibration.cohort import COMBINED, COMBINES, cohort_from_dict, cohort_to_dict, combined_score
 from anomap.calibration.conformal import conformal_p, family_p, percentile
-from anomap.calibration.judge import calibrate, fallback_threshold, series_p_value, worst_first
+from anomap.calibration.judge import calibrate, series_p_value, worst_first
+from anomap.calibration.layers import REGION_SHARE, fallback_threshold, region_layers, region_threshold
 from anomap.calibration.site import SiteCohort, looked_at, site_from_dict, site_to_dict
 
 __all__ = [
     "COMBINED",
     "COMBINES",
+    "REGION_SHARE",
     "SiteCohort",
     "calibrate",
     "cohort_from_dict",
@@ -18,6 +20,8 @@ __all__ = [
     "family_p",
     "looked_at",
     "percentile",
+    "region_layers",
+    "region_threshold",
     "series_p_value",
     "site_from_dict",
     "site_to_dict",

@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from anomap.calibration.cohort import COMBINED, column, combined_score, ranks
+from anomap.calibration.cohort import COMBINED, combined_score, ranks
 from anomap.calibration.conformal import Rank, family_p
+from anomap.calibration.layers import region_layers
 from anomap.calibration.site import SiteCohort, series_maxima, weights_of
-from anomap.calibration.survivors import held_against_patients
+from anomap.calibration.survivors import held_against_images, held_against_patients
 from anomap.errors import AnomapError
 from anomap.regions import find_regions
 from anomap.scoring import SERIES_SCORES
-from anomap.types import AnomalyResult, Cohort, Float32, Float64, ImageSeries, Reason, ScoreMap, Verdict
-
-FALLBACK_DEVIATIONS = 5.0  # without a cohort: regions start so many robust deviations above the map's median
-_MAD_TO_SD = 1.4826  # median absolute deviation -> standard deviation, for normal values
+from anomap.types import AnomalyResult, Cohort, Float64, ImageSeries, Reason, ScoreMap, Verdict
 
 
 def calibrate(
@@ -52,8 +50,8 @@ def calibrate(
         series: What was scored; its affine places the regions.
         score_map: From `anomap.scoring.score`.
         cohort: Scores of images as they should be, by the same bundle. `SiteCohort`: of this site's own normal
-            patients; only then a verdict is given. None: no p-values (p = 1), and regions start at
-            `fallback_threshold`.
+            patients; only then a verdict is given. None: no p-values (p = 1), and regions start where the maps
+            themselves say (`anomap.calibration.layers`).
         provenance: Stored in the result; its "bundle_sha256" must be the cohort's.
         stratum: Whom of a site's cohort the series is compared with.
         weights: Weight of each score in the verdict, 1 where it isn't named.
@@ -74,23 +72,21 @@ def calibrate(
         raise AnomapError("E501", "no image was scored")
     per_image = dict(score_map.per_image)
     site, cohort = (cohort, cohort.images) if isinstance(cohort, SiteCohort) else (None, cohort)
-    peaks, threshold = None, fallback_threshold(score_map.maps["wd"]) if cohort is None else cohort.region_threshold
+    layers = region_layers(score_map, cohort)
+    labels, regions = find_regions(
+        layers,
+        score_map.maps["residual"],
+        series.affine,
+        is_volume=series.modality == "CT" and every == 1,  # with slices left out, none has a neighbour
+        min_area_px=min_area_px,
+    )
     found: dict[str, Rank] = {}
     if cohort is not None:
         _check_cohort(cohort, per_image, provenance)
         found = ranks(per_image, cohort)
         if COMBINED in found:
             per_image[COMBINED] = combined_score(score_map.per_image, cohort)
-        if "wd_patch" in cohort.names:
-            peaks = column(cohort, "wd_patch")
-    labels, regions = find_regions(
-        score_map,
-        series.affine,
-        threshold,
-        is_volume=series.modality == "CT" and every == 1,  # with slices left out, none has a neighbour
-        cohort_peaks=peaks,
-        min_area_px=min_area_px,
-    )
+        regions = held_against_images(regions, [layer.score for layer in layers], cohort)
     size = 0 if cohort is None else len(cohort.patients)
     p_by_score = {name: one.p for name, one in found.items()}
     if site is None:
@@ -105,10 +101,10 @@ def calibrate(
         maxima = series_maxima(of_all, site.images.names)
         p_value, patients = family_p(maxima, reference, weights_of(site, weights or {})), len(reference)
         verdict, reasons = _verdict(p_value, patients, stratum, (alpha_review, alpha_reject))
-        if patients and "wd_patch" in site.images.names:
-            of_patients = reference[:, site.images.names.index("wd_patch")]
-            highest = float(score_map.per_image["wd_patch"].max())
-            regions = held_against_patients(regions, highest, of_patients, alpha_review)
+        names = [layer.score for layer in layers if layer.score in site.images.names]
+        if patients and names:
+            of = [site.images.names.index(name) for name in names]
+            regions = held_against_patients(regions, names, maxima[of], reference[:, of], alpha_review)
     if every > 1:
         text = f"A quick look at one image in {every} ({len(score_map.frame)} of {len(series.pixels)})."
         if unseen:
@@ -122,7 +118,7 @@ def calibrate(
         worst_image=_worst(per_image, p_by_score),
         labels=labels,
         regions=regions,
-        region_threshold=float(threshold),
+        region_thresholds={layer.score: layer.threshold for layer in layers},
         verdict=verdict,
         reasons=reasons,
         cohort_description="" if cohort is None else cohort.description,
@@ -157,23 +153,6 @@ def worst_first(result: AnomalyResult, score_map: ScoreMap) -> list[int]:
         p[score_map.per_image["neighbour_patch"].argmax()] = -1.0
     p[result.worst_image] = -2.0
     return [int(n) for n in np.lexsort((np.arange(len(p)), -windows, -share, p))]
-
-
-def fallback_threshold(wd: Float32) -> float:
-    """Where regions start without a cohort: `FALLBACK_DEVIATIONS` robust deviations above the map's own median.
-
-    It finds what stands out within the image itself, if anything does, and says nothing about other images.
-    Median and median absolute deviation are used because the anomaly must not raise its own threshold.
-
-    Args:
-        wd: ``(K, R, C)``, NaN where nothing was scored.
-    """
-    values = wd[np.isfinite(wd)]
-    if not values.size:
-        return float("inf")
-    median = float(np.median(values))
-    deviation = float(np.median(np.abs(values - median)))
-    return median + FALLBACK_DEVIATIONS * _MAD_TO_SD * deviation
 
 
 def _check_cohort(cohort: Cohort, per_image: Mapping[str, Float64], provenance: Mapping[str, Any]) -> None:

@@ -314,7 +314,7 @@ class _Writer:
         # The affine of a radiograph without spacing counts pixels.
         area = codes.MM2 if self.series.has_physical_spacing else codes.PIXELS
         found = [
-            sr.Measurement(codes.Q2_WD, region.peak_wd, codes.score_unit("wd_patch", unit), derivation=codes.MAXIMUM),
+            *(self._score(name, peak, None, codes.MAXIMUM) for name, peak in region.peaks.items()),
             sr.Measurement(codes.Q1_MSE, region.mean_mse, codes.score_unit("mse_patch", unit), derivation=codes.MEAN),
             sr.Measurement(codes.AREA, region.area_mm2, area),
         ]

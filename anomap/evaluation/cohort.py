@@ -12,14 +12,12 @@ from datetime import UTC, date, datetime
 import numpy as np
 
 from anomap.bundle import Bundle
-from anomap.calibration import COMBINES
+from anomap.calibration import COMBINES, region_threshold
 from anomap.evaluation.neighbours import fit_neighbours, with_neighbours
 from anomap.evaluation.scores import Scores, score_images
 from anomap.projection.schedule import ProjectionConfig
 from anomap.training.data import ImageSet
-from anomap.types import Cohort, Float64
-
-REGION_SHARE = 0.05  # of the cohort's images may show a region
+from anomap.types import Cohort
 
 
 def measure_cohort(
@@ -68,22 +66,6 @@ def cohort_of(
         region_threshold=region_threshold(scores.map_peak),
         combines=combines,
     )
-
-
-def region_threshold(peaks: Float64, share: float = REGION_SHARE) -> float:
-    """The smallest peak that at most `share` of the images exceed.
-
-    A region begins where the WD map exceeds this value. The maps' *peaks* are what counts, not their pixels: of
-    the many windows of an image one is always high, and a threshold that few pixels exceed would put regions
-    on most normal images (design notes, method, section 4). With fewer than 1 / share images it is the highest peak.
-
-    Args:
-        peaks: ``(M,)`` highest window of every normal image; with none, regions never begin.
-        share: Of the images.
-    """
-    if not len(peaks):
-        return float("inf")
-    return float(np.quantile(peaks, 1 - share, method="higher"))
 
 
 def describe(image_set: ImageSet, config: ProjectionConfig, measured: date | None = None) -> str:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from anomap.bundle import Bundle
-from anomap.calibration import SiteCohort
+from anomap.calibration import SiteCohort, region_threshold
 from anomap.config import AnalyzeConfig
 from anomap.dicom.read import ReadConfig
 from anomap.domain import choose_bundle
 from anomap.errors import AnomapError
-from anomap.evaluation.cohort import region_threshold
 from anomap.evaluation.scores import map_peaks
 from anomap.gate.policy import Policy
 from anomap.gate.site import settings_sha256, stratum_of

@@ -65,7 +65,7 @@ def describe(
         dicom: Names of the DICOM objects.
     """
     result, series = analysis.result, analysis.series
-    threshold = result.region_threshold
+    threshold = result.region_thresholds["wd_patch"]
     prepared = analysis.prepared
     return {
         "format": FORMAT,
@@ -97,7 +97,8 @@ def _region(region: Region, analysis: Analysis, placed: Placed, job: VolumeJob) 
     return {
         "label": region.label,
         "place_lps_mm": _place(placed.index(index), job),
-        "score": region.peak_wd,
+        "score": region.peaks[region.score],
+        "unit": SCORES[region.score].unit.format(unit=analysis.score_map.unit),
         "p_value": region.p_value if analysis.result.cohort_size else None,
         "volume_ml": region.volume_ml,
         "area_mm2" if metric else "area_px": region.area_mm2,

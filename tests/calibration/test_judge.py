@@ -216,7 +216,7 @@ def test_regions_start_at_the_threshold_of_the_cohort():
     wd[0, 12:15, 12:15] = 11.0
     reference = normal_cohort(99)
     result = calibrate(series(), score_map([[0, 11, 0]], wd), reference, PROVENANCE)
-    assert result.region_threshold == 10.0
+    assert result.region_thresholds["wd_patch"] == 10.0
     assert (result.labels > 0).sum() == 9
     assert result.regions[0].p_value == pytest.approx(0.01)
     assert result.regions[0].volume_ml == pytest.approx(0.009)
@@ -243,7 +243,7 @@ def test_without_a_cohort_regions_stand_out_of_their_own_map():
     wd[0, 4:9, 20:25] = 40
     wd[0, 0] = np.nan
     result = calibrate(series(), score_map([[0, 40, 0]], wd), None, PROVENANCE)
-    assert result.region_threshold == pytest.approx(15, abs=1)
+    assert result.region_thresholds["wd_patch"] == pytest.approx(15, abs=1)
     assert result.regions[0].bbox == (0, 4, 20, 0, 8, 24)
     assert result.regions[0].p_value == 1.0
     assert len(result.regions) == 1

@@ -90,7 +90,7 @@ def test_the_numbers_are_those_of_the_result(ct):
     assert mean == pytest.approx(scores["neighbour_distance"][worst], rel=1e-9)
     assert number(found["anomap change 1"], "ANM-Q9") == pytest.approx(scores["neighbour_patch"][worst], rel=1e-9)
     first, second = analysis.result.regions
-    assert number(found["anomap-R1"], "ANM-Q2") == first.peak_wd
+    assert number(found["anomap-R1"], "ANM-Q2") == first.peaks["wd_patch"]
     assert number(found["anomap-R1"], codes.VOLUME.value) == first.volume_ml
     assert number(found["anomap-R2"], codes.AREA.value) == second.area_mm2
 

@@ -112,8 +112,8 @@ def made_of(series: ImageSeries, *boxes: tuple[int, int, int, int, int, int]) ->
         regions.append(
             Region(
                 label=label, frame=k1, bbox=box, centroid_lps_mm=tuple(map(float, centre[:3])), area_mm2=40.0 + label,
-                volume_ml=1.25 if series.modality == "CT" else None, peak_wd=60.5 - label, mean_mse=900.0,
-                p_value=0.02,
+                volume_ml=1.25 if series.modality == "CT" else None, score="wd_patch",
+                peaks={"wd_patch": 60.5 - label}, mean_mse=900.0, p_value=0.02,
             )
         )  # fmt: skip
     result = replace(made.result, labels=labels, regions=tuple(regions))

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomap.bundle import read_cohort, write_cohort
-from anomap.calibration import calibrate
-from anomap.evaluation.cohort import REGION_SHARE, measure_cohort, region_threshold
+from anomap.calibration import REGION_SHARE, calibrate, region_threshold
+from anomap.evaluation.cohort import measure_cohort
 from anomap.projection import project
 from anomap.scoring import SCORES, SERIES_SCORES, ScoreConfig, score
 from anomap.types import Cohort, ImageSeries

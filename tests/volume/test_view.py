@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from anomap.dicom.phantom import write_radiograph_phantom
 from anomap.dicom.read import read_study
 from anomap.evaluation.store import rows_of
-from anomap.regions import find_regions
+from anomap.regions import Layer, find_regions
 from anomap.volume.view import write_view
 from tests.made import made_analysis
 from tests.volume.jobs import AXIAL, affine_of, placed, scrambled
@@ -58,10 +58,11 @@ def analysed(found, points=(LESION, SECOND), heights=(100.0, 80.0)):
     wd = lesions(series, points, heights)
     scores = replace(made.score_map, maps={"wd": wd, "residual": wd, "mse": wd**2})
     labels, regions = find_regions(
-        scores, series.affine, THRESHOLD, is_volume=series.modality == "CT", min_area_px=1,
-        cohort_peaks=np.arange(120.0),
+        [Layer(score="wd_patch", values=wd, threshold=THRESHOLD, spread=10.0)], wd, series.affine,
+        is_volume=series.modality == "CT", min_area_px=1,
     )  # fmt: skip
-    result = replace(made.result, labels=labels, regions=regions, region_threshold=THRESHOLD)
+    regions = tuple(replace(region, p_value=0.1) for region in regions)
+    result = replace(made.result, labels=labels, regions=regions, region_thresholds={"wd_patch": THRESHOLD})
     return replace(made, series=series, score_map=scores, result=result)
 
 
@@ -238,7 +239,12 @@ def test_without_a_cohort_there_are_no_p_values_and_no_numbers_that_json_lacks(t
     found, job = placed(tmp_path / "job", volume(), AFFINE)
     analysis = analysed(found)
     result = replace(
-        analysis.result, cohort_size=0, cohort_description="", p_value=1.0, p_by_score={}, region_threshold=np.inf
+        analysis.result,
+        cohort_size=0,
+        cohort_description="",
+        p_value=1.0,
+        p_by_score={},
+        region_thresholds={"wd_patch": np.inf},
     )
     view, wd, _, _ = written(tmp_path / "result", found, job, replace(analysis, result=result))
     assert view["p_value"] is None

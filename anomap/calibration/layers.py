@@ -1,0 +1,85 @@
+"""Where regions begin: the thresholds of the maps, from images as they should be or from the map itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anomap.calibration.cohort import column
+from anomap.regions import Layer
+from anomap.scoring import shown_places
+from anomap.types import Cohort, Float32, Float64, ScoreMap
+
+REGION_SHARE = 0.05  # of the cohort's images may exceed the threshold of a map somewhere
+FALLBACK_DEVIATIONS = 5.0  # without a cohort: regions start so many robust deviations above the map's median
+_MAD_TO_SD = 1.4826  # median absolute deviation -> standard deviation, for normal values
+
+
+def region_layers(score_map: ScoreMap, cohort: Cohort | None) -> tuple[Layer, ...]:
+    """The maps in which regions are looked for: of windows and, where the model knows places, of places.
+
+    Windows show what the generator could not reproduce over some area (missing rows, a wrong part of the body), places
+    what is small and sharp (needles): see docs/adr/0021.
+
+    Args:
+        score_map: With maps "wd" and, where places are to count, "place".
+        cohort: Whose scores say what is usual; None: the maps themselves (`fallback_threshold`).
+    """
+    found = [_layer("wd_patch", score_map.maps["wd"], cohort, None if cohort is None else cohort.region_threshold)]
+    places = shown_places(score_map)
+    if places is not None and "place" in score_map.maps:
+        name = places[0]
+        known = np.empty(0) if cohort is None or name not in cohort.names else column(cohort, name)
+        if cohort is None or len(known):
+            threshold = None if cohort is None else region_threshold(known)
+            found.append(_layer(name, score_map.maps["place"], cohort, threshold))
+    return tuple(found)
+
+
+def region_threshold(peaks: Float64, share: float = REGION_SHARE) -> float:
+    """The smallest peak that at most `share` of the images exceed.
+
+    A region begins where a map exceeds this value. The maps' *peaks* are what counts, not their pixels: of
+    the many windows of an image one is always high, and a threshold that few pixels exceed would put regions
+    on most normal images (design notes, method, section 4). With fewer than 1 / share images it is the highest peak.
+
+    Args:
+        peaks: ``(M,)`` highest value of every normal image; with none, regions never begin.
+        share: Of the images.
+    """
+    if not len(peaks):
+        return float("inf")
+    return float(np.quantile(peaks, 1 - share, method="higher"))
+
+
+def fallback_threshold(dense: Float32) -> float:
+    """Where regions start without a cohort: `FALLBACK_DEVIATIONS` robust deviations above the map's own median.
+
+    It finds what stands out within the image itself, if anything does, and says nothing about other images.
+    Median and median absolute deviation are used because the anomaly must not raise its own threshold.
+
+    Args:
+        dense: ``(K, R, C)``, NaN where nothing was scored.
+    """
+    median, deviation = _spread(dense)
+    return median + FALLBACK_DEVIATIONS * deviation
+
+
+def _layer(name: str, dense: Float32, cohort: Cohort | None, threshold: float | None) -> Layer:
+    """A map with its threshold, its own where none is given; spread by the cohort where it knows the score."""
+    known = np.empty(0) if cohort is None or name not in cohort.names else column(cohort, name)
+    spread = float(known.std()) if len(known) else _spread(dense)[1]
+    return Layer(
+        score=name,
+        values=dense,
+        threshold=float(fallback_threshold(dense) if threshold is None else threshold),
+        spread=spread if np.isfinite(spread) and spread > 0 else 1.0,
+    )
+
+
+def _spread(dense: Float32) -> tuple[float, float]:
+    """Median and robust standard deviation of what was scored; infinite where nothing was."""
+    values = dense[np.isfinite(dense)]
+    if not values.size:
+        return float("inf"), float("inf")
+    median = float(np.median(values))
+    return median, float(np.median(np.abs(values - median))) * _MAD_TO_SD
