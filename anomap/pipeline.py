@@ -177,7 +177,7 @@ def judged(
 
 def score_config(bundle: Bundle) -> ScoreConfig:
     """The score settings of a bundle: its cohort was measured with them. Only the maps that outputs show are made."""
-    return ScoreConfig(window=bundle.info.window, levels=bundle.info.levels, maps=("residual", "wd"))
+    return ScoreConfig(window=bundle.info.window, levels=bundle.info.levels, maps=("residual", "wd", "place"))
 
 
 def neighbours_of(series: ImageSeries, prepared: Prepared, bundle: Bundle) -> Float32 | None:

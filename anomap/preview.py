@@ -150,9 +150,9 @@ def _header(draw: ImageDraw.ImageDraw, analysis: Analysis, width: int) -> None:
 def _finding(result: AnomalyResult) -> str:
     if not result.cohort_size:
         return "not calibrated: scores have no cohort to be compared with"
-    regions = f"{len(result.regions)} region" + "s" * (len(result.regions) != 1)
+    regions = f"{len(result.regions)} unusual region" + "s" * (len(result.regions) != 1)
     look = f" · a quick look at one image in {result.every}" if result.every > 1 else ""
-    return f"p = {result.p_value:.3g} · {regions} above the threshold{look}"
+    return f"p = {result.p_value:.3g} · {regions}{look}"
 
 
 def _cohort_line(result: AnomalyResult) -> str:

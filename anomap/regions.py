@@ -29,12 +29,15 @@ class Layer:
         threshold: Value above which a voxel belongs to a region.
         spread: Standard deviation of the score; by how many of them a threshold is exceeded can be compared between
             layers.
+        spill: Around what is odd, a map is raised, too. Voxels that exceed the threshold by less than this share of the
+            highest excess that they are connected with are left out; 0: none.
     """
 
     score: str
     values: Float32
     threshold: float
     spread: float
+    spill: float = 0.0
 
     def excess(self) -> Float32:
         """By how many spreads each voxel exceeds the threshold; NaN where nothing was scored."""
@@ -53,8 +56,9 @@ def find_regions(
     """Label what exceeds the threshold of a layer.
 
     Voxels that touch at a face, an edge or a corner belong together, whichever layer they are of: 26 neighbours in a
-    volume; in projection images 8 within the frame. A centroid is weighted by the excess over the threshold, so that
-    the ragged border of a region, where the excess is small, hardly moves it.
+    volume; in projection images 8 within the frame. Spill around them is left out (`Layer.spill`). A centroid is
+    weighted by the excess over the threshold, so that the ragged border of a region, where the excess is small, hardly
+    moves it.
 
     Args:
         layers: Where to look, at least one.
@@ -69,9 +73,14 @@ def find_regions(
         ``(K, R, C)`` labels, 0 = none, and the regions, the largest excess first, labelled 1, 2, ...; without p-values.
     """
     excess: Float32 = np.fmax.reduce([layer.excess() for layer in layers])
+    neighbours = np.ones((3, 3, 3), np.bool_)
+    if not is_volume:
+        neighbours[[0, 2]] = False
+    inside = _without_spill(layers, excess > 0, neighbours)  # NaN exceeds nothing
     if min_area_px is None:
         min_area_px = MIN_AREA_SHARE * float(np.isfinite(excess).sum(axis=(1, 2)).max(initial=0))
-    found, chosen = _largest(excess, is_volume, max_regions, min_area_px)
+    found, count = ndimage.label(inside, neighbours)
+    chosen = _largest(excess, found, count, max_regions, min_area_px)
     new_label = np.zeros(int(found.max(initial=0)) + 1, np.uint16)
     new_label[chosen] = np.arange(1, len(chosen) + 1)
     labels: UInt16 = new_label[found]
@@ -82,21 +91,36 @@ def find_regions(
     return labels, regions
 
 
-def _largest(excess: Float32, is_volume: bool, max_regions: int, min_area_px: float) -> tuple[Int64, Int64]:
-    """All connected components, and the labels of the `max_regions` highest ones that are large enough."""
-    neighbours = np.ones((3, 3, 3), np.bool_)
-    if not is_volume:
-        neighbours[[0, 2]] = False
-    found, count = ndimage.label(excess > 0, neighbours)  # NaN exceeds nothing
-    inside = found > 0
+def _without_spill(layers: Sequence[Layer], inside: Bool, neighbours: Bool) -> Bool:
+    """The voxels of `inside` that some layer doesn't take for spill."""
+    if not any(layer.spill for layer in layers):
+        return inside
+    found, count = ndimage.label(inside, neighbours)
+    kept = np.zeros_like(inside)
+    for layer in layers:
+        excess = layer.excess()
+        kept |= excess > (layer.spill * np.maximum(_peaks(excess, found, count), 0.0))[found]
+    return kept
+
+
+def _peaks(values: Float32, found: Int64, count: int) -> Float64:
+    """Highest value of each component, ``(count + 1,)`` by its label; minus infinity where it has none."""
+    inside = (found > 0) & ~np.isnan(values)
     peaks = np.full(count + 1, -np.inf)
-    np.maximum.at(peaks, found[inside], excess[inside])
+    np.maximum.at(peaks, found[inside], values[inside])
+    return peaks
+
+
+def _largest(excess: Float32, found: Int64, count: int, max_regions: int, min_area_px: float) -> Int64:
+    """The labels of the `max_regions` highest ones of `count` components that are large enough."""
+    peaks = _peaks(excess, found, count)
     areas = np.zeros(count + 1, np.int64)
     for frame in found:
         np.maximum(areas, np.bincount(frame.reshape(-1), minlength=count + 1), out=areas)
     areas[0] = -1  # not a region
     order = np.lexsort((np.arange(count + 1), -areas, -peaks))
-    return found, order[areas[order] >= max(min_area_px, 1)][:max_regions]
+    chosen: Int64 = order[areas[order] >= max(min_area_px, 1)][:max_regions]
+    return chosen
 
 
 def _region(

@@ -245,8 +245,8 @@ class ScoreMap:
 
     Attributes:
         maps: name -> ``(K, R, C)`` float32 on the **source** grid, NaN where nothing was scored.
-            "residual" is the signed difference (image - reconstruction), "mse" and "wd" the window scores,
-            each pixel holding the score of the window centred there.
+            "residual" is the signed difference (image - reconstruction), "mse" and "wd" hold at each pixel the
+            score of the window centred there, "place" that of its place (`anomap.scoring.shown_places`).
         per_image: score name -> ``(N,)`` float64, higher is odder; see `anomap.scoring.SCORES`.
         top_window: ``(N, 4)`` int64 rows ``(row0, col0, row1, col1)`` of the highest WD window, in model pixels.
         frame: ``(N,)`` int64 source frame of each image.

@@ -9,8 +9,8 @@ from scipy import ndimage
 from anomap.regions import Layer, find_regions
 
 
-def layer(values, threshold=10.0, spread=1.0, score="wd_patch"):
-    return Layer(score=score, values=np.asarray(values, np.float32), threshold=threshold, spread=spread)
+def layer(values, threshold=10.0, spread=1.0, score="wd_patch", spill=0.0):
+    return Layer(score=score, values=np.asarray(values, np.float32), threshold=threshold, spread=spread, spill=spill)
 
 
 def affine(spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0)):
@@ -129,6 +129,29 @@ def test_layers_are_compared_by_how_many_spreads_they_exceed_their_thresholds():
         (region,) = find(wd, others=[layer(places, 1.0, spread, "feature_patch")])[1]
         assert region.score == leading
         assert region.peaks == pytest.approx({"wd_patch": 19.0, "feature_patch": 1.6})
+
+
+def test_spill_around_what_is_odd_is_left_out():
+    wd, places = np.zeros((3, 8, 24)), np.zeros((3, 8, 24))
+    places[1, 1:6, 2:8] = 2.9
+    places[1, 3, 4:6] = 5.0
+    places[0, 3, 4:6] = 2.9  # the slice beside it
+    places[1, 1:4, 20:23] = 2.9  # nothing higher is connected with this
+    places[2, :, 12], places[2, 0, 12] = np.nan, 1.5
+    shown = layer(places, 1.0, score="feature_patch", spill=0.5)
+    _, regions = find(wd, others=[shown])
+    assert [region.bbox for region in regions] == [(1, 3, 4, 1, 3, 5), (1, 1, 20, 1, 3, 22), (2, 0, 12, 2, 0, 12)]
+    wd[1, 1:3, 2:8] = 11.0  # windows have no spill: what they show stays, and holds together
+    (first, *_) = find(wd, others=[shown])[1]
+    assert first.bbox == (1, 1, 2, 1, 3, 7)
+    assert np.count_nonzero(find(wd, others=[shown])[0] == 1) == 14
+
+
+def test_what_is_left_of_a_region_may_be_two():
+    places = np.full((1, 5, 20), 2.0)
+    places[0, 1:3, 2:5], places[0, 1:3, 14:18] = 7.0, 6.0
+    _, regions = find(np.zeros(places.shape), others=[layer(places, 1.0, score="feature_patch", spill=0.5)])
+    assert [region.peaks["feature_patch"] for region in regions] == [7.0, 6.0]
 
 
 def test_a_map_that_ends_within_a_region_has_the_peak_of_what_is_there():

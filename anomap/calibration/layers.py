@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from anomap.calibration.cohort import column
@@ -11,6 +13,9 @@ from anomap.types import Cohort, Float32, Float64, ScoreMap
 
 REGION_SHARE = 0.05  # of the cohort's images may exceed the threshold of a map somewhere
 FALLBACK_DEVIATIONS = 5.0  # without a cohort: regions start so many robust deviations above the map's median
+# Features of a place see beyond it, and of two slices compared with each other an odd one makes the other half as odd:
+# regions of places are those above half of their highest excess.
+SPILL_OF_PLACES = 0.5
 _MAD_TO_SD = 1.4826  # median absolute deviation -> standard deviation, for normal values
 
 
@@ -31,7 +36,8 @@ def region_layers(score_map: ScoreMap, cohort: Cohort | None) -> tuple[Layer, ..
         known = np.empty(0) if cohort is None or name not in cohort.names else column(cohort, name)
         if cohort is None or len(known):
             threshold = None if cohort is None else region_threshold(known)
-            found.append(_layer(name, score_map.maps["place"], cohort, threshold))
+            layer = _layer(name, score_map.maps["place"], cohort, threshold)
+            found.append(replace(layer, spill=SPILL_OF_PLACES))
     return tuple(found)
 
 

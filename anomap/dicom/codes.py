@@ -33,7 +33,7 @@ Q10_NEIGHBOUR_DISTANCE = Code("ANM-Q10", SCHEME, "Mean local feature distance fr
 # ... how, and what was found
 M1_METHOD = Code("ANM-M1", SCHEME, "Latent projection onto a generator")
 M2_METHOD = Code("ANM-M2", SCHEME, "Comparison of features of a generative model's discriminator")
-R1_REGION = Code("ANM-R1", SCHEME, "Region of elevated residual")
+R1_REGION = Code("ANM-R1", SCHEME, "Unusual region")
 # ... and what may be done with the images
 G1_GATE = Code("ANM-G1", SCHEME, "Gate")
 G2_PASS = Code("ANM-G2", SCHEME, "Pass")
@@ -61,8 +61,8 @@ DEFINITIONS: dict[Code, str] = {
     "make (projection into its latent space).",
     M2_METHOD: "Features that the discriminator of a generative model of reference images finds in an image are "
     "compared with others; no image is reconstructed.",
-    R1_REGION: "Connected region where ANM-Q2 of the surrounding window exceeds a threshold. Not a disease, not a "
-    "lesion.",
+    R1_REGION: "Connected region where ANM-Q2 of the surrounding window, or ANM-Q8 or ANM-Q9 of the place, exceeds a "
+    "threshold. Not a disease, not a lesion.",
     G1_GATE: "Whether the images may go on to a next processing step without a person looking at them first.",
     G2_PASS: "Answer to ANM-G1: they may.",
     G3_REVIEW: "Answer to ANM-G1: a person should look first. Also given when nothing could be decided "

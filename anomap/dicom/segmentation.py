@@ -1,4 +1,4 @@
-"""SEG BINARY: the regions of elevated residual, one segment each, on the pixels of the source images."""
+"""SEG BINARY: the unusual regions, one segment each, on the pixels of the source images."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def build_segmentation(series: ImageSeries, result: AnomalyResult) -> Dataset | 
     if not result.regions or (series.modality == "CT" and not series.frame_of_reference):
         return None
     segments = [_segment(region, series, result) for region in result.regions]
-    label = ContentLabel("ANOMAP_REGIONS", "Regions of elevated residual; not a diagnosis", "anomap regions")
+    label = ContentLabel("ANOMAP_REGIONS", "Unusual regions; not a diagnosis", "anomap regions")
     return binary_segmentation(series, result, result.labels, segments, label, "seg", SERIES_OFFSET)
 
 
@@ -114,7 +114,7 @@ def tracking_id(region: Region) -> str:
 def _segment(region: Region, series: ImageSeries, result: AnomalyResult) -> SegmentDescription:
     return SegmentDescription(
         segment_number=region.label,
-        segment_label=f"Elevated residual {region.label}",
+        segment_label=f"Unusual region {region.label}",
         segmented_property_category=SPATIAL_CONCEPT,  # a place in the image: neither anatomy nor morphology
         segmented_property_type=R1_REGION,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,

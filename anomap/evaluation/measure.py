@@ -133,7 +133,7 @@ class Ruler:
         if self.residuals is not None:
             maps["residual_z"] = self.residuals.z_map(prepared, fit, images.patients)
         if not np.isnan(fit.feature_map).any():
-            maps["feature"] = dense["feature"].astype(np.float64)
+            maps["feature"] = dense["place"].astype(np.float64)
         if beside is not None and not np.isnan(beside).any():
             size = prepared.images.shape[2:]
             maps["neighbours"] = np.stack([on_pixels(places, size) for places in beside]).astype(np.float64)

@@ -10,6 +10,7 @@ alone mean nothing: `anomap.calibration` compares them with those of images as t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 
-MAPS = ("residual", "mse", "wd", "feature")
+MAPS = ("residual", "mse", "wd", "place")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class ScoreConfig:
         window: Side of the scored windows in model pixels.
         levels: Grey levels the model's range is divided into.
         compat: Score as the reference script of the paper does, defects included (see `score`).
-        maps: Which maps are placed on the source grid, of `MAPS` ("feature" stays NaN where the model doesn't know it);
+        maps: Which maps are placed on the source grid, of `MAPS` ("place" stays NaN where the model knows none);
             scores are always all taken.
     """
 
@@ -154,6 +155,7 @@ def score(
     per_image |= _of_features(reconstruction)
     if neighbours is not None:
         per_image |= of_neighbours(neighbours)
+    places = (reconstruction.feature_map if neighbours is None else neighbours).astype(np.float64)
     size = prepared.images.shape[2:]
     top_window = np.empty((len(prepared.images), 4), np.int64)
     for n in range(len(prepared.images)):
@@ -163,7 +165,7 @@ def score(
         dense = pair.windows()
         first = pair.best(dense, per_image, n)
         top_window[n] = (*first, first[0] + config.window, first[1] + config.window)
-        _place(maps, prepared, reconstruction, n, dense, config.window)
+        _place(maps, prepared, reconstruction, n, dense | {"place": places[n]}, config.window)
     return ScoreMap(
         maps=maps,
         per_image=per_image,
@@ -329,7 +331,7 @@ def _place(
     prepared: Prepared,
     reconstruction: Reconstruction,
     n: int,
-    dense: dict[str, Float64],
+    dense: Mapping[str, Float64],
     window: int,
 ) -> None:
     """Write the maps of image n onto its source frame; of several images of one frame the later wins."""
@@ -344,14 +346,19 @@ def _place(
 
 
 def _layer(
-    name: str, prepared: Prepared, reconstruction: Reconstruction, n: int, dense: dict[str, Float64], window: int
+    name: str,
+    prepared: Prepared,
+    reconstruction: Reconstruction,
+    n: int,
+    dense: Mapping[str, Float64],
+    window: int,
 ) -> tuple[Float32 | Float64, float]:
     """A map of image n on the model's pixels, and how far it is shifted against them."""
     valid = prepared.valid[n, 0]
     if name == "residual":
         values = signed_residual(prepared.images[n, 0], reconstruction.images[n, 0], prepared.spec.score_range / 2)
-    elif name == "feature":
-        values = on_pixels(reconstruction.feature_map[n], valid.shape)
+    elif name == "place":
+        values = on_pixels(dense[name], valid.shape)
     else:
         return centre_on_pixels(dense[name], window, valid)
     return extend(np.where(valid, values, np.nan), reach=1), 0.0
@@ -367,8 +374,7 @@ def shown_places(scores: ScoreMap) -> tuple[str, Int64] | None:
     return None if scores.top_place is None else ("feature_patch", scores.top_place)
 
 
-def on_pixels(places: Float32, shape: tuple[int, ...]) -> Float32:
+def on_pixels(places: Float32 | Float64, shape: tuple[int, ...]) -> Float32:
     """A map of places as one of the image's ``shape`` pixels; each holds the value of its place."""
     rows, columns = (np.arange(size) * len(places) // size for size in shape)
-    spread: Float32 = places[rows[:, None], columns]
-    return spread
+    return places[rows[:, None], columns].astype(np.float32)

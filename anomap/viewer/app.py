@@ -246,7 +246,7 @@ class Application:
                 else f"{outcome.model}, no cohort",
                 "reasons": list(outcome.reasons),
                 "warnings": list(outcome.warnings),
-                "rows": [_row(index, row) for index, row in enumerate(outcome.rows)],
+                "rows": [_row(index, row, outcome.unit) for index, row in enumerate(outcome.rows)],
                 "reports": [Path(name).name for name in outcome.dicomFiles],
                 "threshold": outcome.threshold,
                 "maximum": outcome.maximum,
@@ -296,12 +296,12 @@ def _ignoring_state(handler: Callable[[], None], **_: Any) -> None:
     handler()
 
 
-def _row(index: int, row: Any) -> dict[str, Any]:
-    """A row of the results as the table shows it."""
+def _row(index: int, row: Any, unit: str) -> dict[str, Any]:
+    """A row of the results as the table shows it; scores without a unit have that of the map."""
     return {
         "index": index,
         "what": f"{row.kind} {row.number}",
-        "score": f"{row.score:.3g}" + (f" {row.unit}" if row.kind == "place" else ""),
+        "score": f"{row.score:.3g}" + (f" {row.unit}" if row.unit != unit else ""),
         "p": "" if row.p is None else f"{row.p:.3g}",
         "size": row.size,
     }

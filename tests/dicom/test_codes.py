@@ -33,7 +33,7 @@ def test_values_of_the_private_scheme_are_frozen():
         ("ANM-Q10", "Mean local feature distance from neighbouring slices"),
         ("ANM-M1", "Latent projection onto a generator"),
         ("ANM-M2", "Comparison of features of a generative model's discriminator"),
-        ("ANM-R1", "Region of elevated residual"),
+        ("ANM-R1", "Unusual region"),
         ("ANM-G1", "Gate"),
         ("ANM-G2", "Pass"),
         ("ANM-G3", "Review"),

@@ -143,12 +143,12 @@ def test_the_top_place_is_the_highest_of_the_feature_map_and_its_map_shows_it():
     q = SIDE // 8
     assert found.top_place.tolist() == [[2 * q, 5 * q, 3 * q, 6 * q], [7 * q, 0, 8 * q, q]]
     assert found.per_image["feature_patch"].tolist() == [3.0, 4.0]
-    assert np.nanmax(found.maps["feature"][0]) == pytest.approx(3.0)
-    assert np.nanmax(found.maps["feature"][1]) == pytest.approx(4.0)
+    assert np.nanmax(found.maps["place"][0]) == pytest.approx(3.0)
+    assert np.nanmax(found.maps["place"][1]) == pytest.approx(4.0)
     unknown = replace(fit, feature_map=np.full((2, 1, 1), np.nan, np.float32))
     found = score(prepared(images, frame=[0, 1]), unknown, (2, 40, 50), config())
     assert found.top_place is None
-    assert np.isnan(found.maps["feature"]).all()
+    assert np.isnan(found.maps["place"]).all()
 
 
 def test_the_top_change_is_the_place_least_like_its_neighbours():

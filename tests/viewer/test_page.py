@@ -298,7 +298,7 @@ if os.environ.get("UPDATE_DOCS"):
             tab.wait_for_volume("CT series 1")
             tab.page.click("#run")
             tab.page.wait_for_selector("#gate", timeout=300_000)
-            tab.page.locator("#rows tbody tr").nth(0).click()  # place 1
+            tab.page.locator("#rows tbody tr").nth(0).click()  # region 1
             for _ in range(4):
                 tab.page.press("#threshold [role=slider]", "PageDown")
             tab.page.mouse.move(5, 5)

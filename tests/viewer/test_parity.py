@@ -201,5 +201,6 @@ def test_what_the_viewer_shows_is_what_the_report_says(reference, study, toy_mod
     regions = reference.content["regions"]
     images = len(reference.content["images"])
     assert len(result.rows) == len(regions) + min(images, 10) + images
-    shown = [float(row[1]) for row in result.rows[: len(regions)]]
-    assert shown == [float(f"{leading(region)[0]:.3g}") for region in regions]
+    shown = [row[1] for row in result.rows[: len(regions)]]
+    led = [leading(region) for region in regions]
+    assert shown == [f"{score:.3g}" + (f" {unit}" if unit != "HU" else "") for score, unit in led]

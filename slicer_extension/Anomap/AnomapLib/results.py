@@ -20,7 +20,7 @@ COLOR_NODE = "anomap heat"
 # What the segments are, as in anomap's DICOM SEG: something spatial, not a finding.
 TERMINOLOGY = (
     "Segmentation category and type - DICOM master list~SCT^309825002^Spatial and Relational Concept"
-    "~99ANOMAP^ANM-R1^Region of elevated residual~^^~Anatomic codes - DICOM master list~^^~^^"
+    "~99ANOMAP^ANM-R1^Unusual region~^^~Anatomic codes - DICOM master list~^^~^^"
 )
 
 
@@ -32,7 +32,8 @@ class Row:
         kind: "region", "place" or "slice".
         number: Within its kind; regions and places by rank, slices in the order they were analysed.
         ras: Where to jump, world RAS mm.
-        score: Of regions and slices the highest window Wasserstein distance there, of places the distance in features.
+        score: Of slices the highest window Wasserstein distance, of places the distance in features, of regions the one
+            of these by which it stands out most.
         unit: Of the score.
         p: Of the score against the cohort; None without one.
         size: For people: "3.1 ml", "120 mm²" or "".
