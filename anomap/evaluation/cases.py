@@ -67,7 +67,7 @@ def exhibit(name: str, found: Measured, reference: Measured | None, ruler: Ruler
     high = order[:SHOWN]
     rows = np.concatenate([high, order[max(len(high), len(order) - SHOWN) :]])
     shown = subset(found.images, rows)
-    heat = ruler.maps(shown, rows_of(found.found.reconstruction, rows))["wd"].astype(np.float32)
+    heat = ruler.scored(shown, rows_of(found.found.reconstruction, rows)).maps["wd"]
     cases = tuple(
         Case(
             role="highest" if place < len(high) else "lowest",

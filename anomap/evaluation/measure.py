@@ -26,7 +26,7 @@ from anomap.evaluation.store import Store
 from anomap.projection.schedule import ProjectionConfig
 from anomap.scoring import SCORES, Score, on_pixels
 from anomap.training.data import ImageSet
-from anomap.types import Cohort, Float32, Float64, Int64, Reconstruction
+from anomap.types import Cohort, Float32, Float64, Int64, Reconstruction, ScoreMap
 
 OPPONENTS = (*BASELINES, FEATURE_KNN)  # what needs no projection
 # the last needs no projection, nor do "feature" and "neighbours"
@@ -118,10 +118,24 @@ class Ruler:
             scores[FEATURE_KNN] = feature_knn(self.bundle, self.features, prepared)
         return Measured(images=images, scores=scores, found=found, beside=beside, seed_windows=windows)
 
-    def maps(self, images: ImageSet, fit: Reconstruction, beside: Float32 | None = None) -> dict[str, Float64]:
-        """The `MAPS` ``(N, H, W)`` on the model's pixels, higher is odder; NaN where nothing was scored."""
+    def scored(self, images: ImageSet, fit: Reconstruction, beside: Float32 | None = None) -> ScoreMap:
+        """Scores and maps on the model's own pixels; of slices among their neighbours where all have such."""
+        all_have = beside is not None and not np.isnan(beside).any()
+        return score_on_model_grid(self.bundle, images.prepared, fit, beside if all_have else None)
+
+    def maps(
+        self, images: ImageSet, fit: Reconstruction, scored: ScoreMap, beside: Float32 | None = None
+    ) -> dict[str, Float64]:
+        """The `MAPS` ``(N, H, W)`` on the model's pixels, higher is odder; NaN where nothing was scored.
+
+        Args:
+            images: N images.
+            fit: Their reconstructions.
+            scored: From `scored`.
+            beside: As it had them.
+        """
         prepared = images.prepared
-        dense = score_on_model_grid(self.bundle, prepared, fit).maps
+        dense = scored.maps
         mean_image = np.broadcast_to(self.baselines.mean.astype(np.float32), prepared.images.shape)
         maps = {
             "wd": dense["wd"].astype(np.float64),
@@ -132,11 +146,12 @@ class Ruler:
         }
         if self.residuals is not None:
             maps["residual_z"] = self.residuals.z_map(prepared, fit, images.patients)
-        if not np.isnan(fit.feature_map).any():
-            maps["feature"] = dense["place"].astype(np.float64)
-        if beside is not None and not np.isnan(beside).any():
-            size = prepared.images.shape[2:]
-            maps["neighbours"] = np.stack([on_pixels(places, size) for places in beside]).astype(np.float64)
+        places = {"feature": fit.feature_map} if scored.top_place is not None else {}
+        if beside is not None and scored.top_change is not None:
+            places["neighbours"] = beside
+        size = prepared.images.shape[2:]
+        for name, found in places.items():
+            maps[name] = np.stack([on_pixels(one, size) for one in found]).astype(np.float64)
         return maps
 
 

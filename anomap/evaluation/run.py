@@ -24,11 +24,11 @@ from anomap.evaluation.measure import Measured, Ruler, fit_ruler
 from anomap.evaluation.neighbours import choose_beside
 from anomap.evaluation.paper import PaperFigures, drawn_aurocs, paper_figures, permutation_p
 from anomap.evaluation.pixel import PixelFigures, pixel_figures
+from anomap.evaluation.regions import RegionFigures, region_figures
 from anomap.evaluation.scores import choose, subset
 from anomap.evaluation.store import Store
 from anomap.evaluation.synthetic import Kind, kinds
 from anomap.projection.schedule import FAST, ProjectionConfig
-from anomap.scoring import top_places
 from anomap.training.data import ImageSet
 from anomap.types import Float64, Int64
 
@@ -119,6 +119,7 @@ class SyntheticResult:
         touched_by_change: The same for the place least like the slices beside it; None where not all have some.
         touched_by_seed: The same as `touched` for each of the projections from several seeds, the paper's measure.
         expected_touched: How many would if windows were pointed at blindly.
+        regions: How regions mark it, as reports have them.
         maps: Map -> figures by pixel.
     """
 
@@ -133,6 +134,7 @@ class SyntheticResult:
     touched_by_change: int | None
     touched_by_seed: tuple[int, ...]
     expected_touched: float | None
+    regions: RegionFigures | None
     maps: dict[str, PixelFigures]
 
 
@@ -316,9 +318,14 @@ def _synthetic(
     odd = replace(plain, prepared=altered)
     found = ruler.measure(odd)
     valid, window = altered.valid[:, 0], ruler.bundle.info.window
-    maps = ruler.maps(odd, found.found.reconstruction, found.beside) if kind.local else {}
-    places = top_places(found.found.reconstruction.feature_map, valid.shape[1:])
-    change = top_places(found.beside, valid.shape[1:]) if found.beside is not None and "neighbours" in maps else None
+    fit, beside = found.found.reconstruction, found.beside
+    scored = ruler.scored(odd, fit, beside)
+    maps = ruler.maps(odd, fit, scored, beside) if kind.local else {}
+    pointed = {
+        name: int(touches(boxes, masks).sum())
+        for name, boxes in (("window", scored.top_window), ("place", scored.top_place), ("change", scored.top_change))
+        if boxes is not None and kind.local
+    }
     result = SyntheticResult(
         kind=kind.name,
         description=kind.description,
@@ -326,11 +333,12 @@ def _synthetic(
         patients=len(set(plain.patients)),
         separation=_separations(found, reference, config),
         pairs=_pairs(reference, rows, found.scores),
-        touched=int(touches(found.found.top_window, masks).sum()) if kind.local else None,
-        touched_by_place=int(touches(places, masks).sum()) if "feature" in maps else None,
-        touched_by_change=None if change is None else int(touches(change, masks).sum()),
+        touched=pointed.get("window"),
+        touched_by_place=pointed.get("place"),
+        touched_by_change=pointed.get("change"),
         touched_by_seed=tuple(int(touches(one, masks).sum()) for one in found.seed_windows) if kind.local else (),
         expected_touched=float(chance_of_touching(masks, valid, window).sum()) if kind.local else None,
+        regions=region_figures(scored, ruler.cohort, masks) if kind.local else None,
         maps={name: pixel_figures(dense, masks, valid, window) for name, dense in maps.items()},
     )
     return result, exhibit(f"synthetic {kind.name}", found, reference, ruler, masks if kind.local else None)

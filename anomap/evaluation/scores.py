@@ -14,7 +14,7 @@ from anomap.projection import project
 from anomap.projection.schedule import ProjectionConfig
 from anomap.scoring import ScoreConfig, score
 from anomap.training.data import ImageSet, by_hash
-from anomap.types import Float64, Int64, Prepared, Reconstruction, ScoreMap
+from anomap.types import Float32, Float64, Int64, Prepared, Reconstruction, ScoreMap
 
 Progress = Callable[[int, int], None]  # images done, images in all
 _BETWEEN_WRITES = 32  # images projected before they go into the store
@@ -90,10 +90,13 @@ def map_peaks(scores: ScoreMap) -> Float64:
     return peaks
 
 
-def score_on_model_grid(bundle: Bundle, prepared: Prepared, fit: Reconstruction) -> ScoreMap:
-    """Scores, and maps ``(N, H, W)`` on the model's own pixels, with a bundle's settings."""
+def score_on_model_grid(
+    bundle: Bundle, prepared: Prepared, fit: Reconstruction, neighbours: Float32 | None = None
+) -> ScoreMap:
+    """Scores, and maps ``(N, H, W)`` on the model's own pixels, with a bundle's settings; see `score`."""
     grid = on_model_grid(prepared)
-    return score(grid, fit, grid.images[:, 0].shape, ScoreConfig(window=bundle.info.window, levels=bundle.info.levels))
+    config = ScoreConfig(window=bundle.info.window, levels=bundle.info.levels)
+    return score(grid, fit, grid.images[:, 0].shape, config, neighbours)
 
 
 def _reconstruct(

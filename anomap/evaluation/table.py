@@ -35,6 +35,7 @@ OWN = (
 )
 FORMAT = "anomap.evaluation/1"
 _SAME = "*"
+_REGIONS = ("a region touches it (the first)", "other regions an image")
 _ONE_MARK = 1.0  # false marks an image, of the FROC column
 
 
@@ -226,18 +227,20 @@ def _pointing(result: Evaluation) -> Table:
     head = ["planted", "patients", "top window touches it"]
     head += ["oddest place touches it"] if placed else []
     head += ["share over seeds"] if seeded else []
-    head += ["expected blindly", "wd patch rises, p", "mse patch rises, p"]
+    head += ["expected blindly", *_REGIONS, "wd patch rises, p", "mse patch rises, p"]
     rows = [
         [_words(row.kind), str(row.images), str(row.touched)]
         + ([str(row.touched_by_place)] if placed else [])
         + ([_by_seed(row)] if seeded else [])
         + [f"{row.expected_touched:.1f}"]
+        + _regions(row)
         + [f"{row.pairs[name].raised}, {row.pairs[name].p_value:.2g}" for name in ("wd_patch", "mse_patch")]
         for row in found
     ]
     text = (
         "The paper's top-1 measure with a known truth; p of a sign test. The oddest place is that of the score "
-        "'feature patch', on a fixed grid and not larger than a window."
+        "'feature patch', on a fixed grid and not larger than a window. Regions are those of reports: where windows or "
+        "places are above what one normal image in twenty has somewhere."
     )
     return "Pointing", text, head, rows
 
@@ -245,12 +248,13 @@ def _pointing(result: Evaluation) -> Table:
 def _in_series(result: Evaluation) -> Table:
     own = [name for name in OWN if any(name in row.separation for row in result.in_series)]
     head = ["planted", "slices (patients)", *(_words(name) for name in own)]
-    head += ["top window touches it", "oddest place", "place least like its neighbours", "expected blindly"]
+    head += ["top window touches it", "oddest place", "place least like its neighbours", "expected blindly", *_REGIONS]
     rows = [
         [_words(row.kind), f"{row.images} ({row.patients})"]
         + [f"{row.separation[name].auroc:.2f} · {row.pairs[name].raised}" for name in own]
         + ["" if count is None else str(count) for count in (row.touched, row.touched_by_place, row.touched_by_change)]
         + ["" if row.expected_touched is None else f"{row.expected_touched:.1f}"]
+        + _regions(row)
         for row in result.in_series
     ]
     text = (
@@ -259,6 +263,12 @@ def _in_series(result: Evaluation) -> Table:
         "slice only suits the comparison with neighbours; what runs through many doesn't."
     )
     return "Slices among their neighbours", text, head, rows
+
+
+def _regions(row: SyntheticResult) -> list[str]:
+    """The cells under `_REGIONS`."""
+    found = row.regions
+    return ["", ""] if found is None else [f"{found.hit} ({found.first})", f"{found.elsewhere:.2f}"]
 
 
 def _by_seed(row: SyntheticResult) -> str:

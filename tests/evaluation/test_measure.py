@@ -42,10 +42,11 @@ def test_measuring_the_normal_images_again_gives_the_same(fitted) -> None:
 
 def test_maps_are_those_of_the_scoring_on_the_models_pixels(fitted, toy_bundle) -> None:
     ruler, normal = fitted
-    maps = ruler.maps(normal.images, normal.found.reconstruction)
+    fit = normal.found.reconstruction
+    maps = ruler.maps(normal.images, fit, ruler.scored(normal.images, fit))
     assert set(maps) == set(MAPS) - {"neighbours"}
     assert {values.shape for values in maps.values()} == {(10, 32, 32)}
-    dense = score_on_model_grid(toy_bundle, normal.images.prepared, normal.found.reconstruction).maps
+    dense = score_on_model_grid(toy_bundle, normal.images.prepared, fit).maps
     np.testing.assert_array_equal(maps["wd"], dense["wd"])
     residual = np.abs(dense["residual"])
     np.testing.assert_allclose(maps["residual"], residual, atol=1e-3)
@@ -59,4 +60,5 @@ def test_a_bundle_without_discriminator_and_a_single_patient_lose_some_scores(to
     ruler, normal = fit_ruler(bundle, image_set(trunks(5, seed=1)), lone, QUICK)
     assert isinstance(ruler, Ruler)
     assert not {FEATURE_KNN, "feature_residual", "residual_z"} & set(normal.scores)
-    assert "residual_z" not in ruler.maps(lone, normal.found.reconstruction)
+    fit = normal.found.reconstruction
+    assert not {"residual_z", "feature"} & set(ruler.maps(lone, fit, ruler.scored(lone, fit)))

@@ -11,6 +11,7 @@ from anomap.evaluation.means import MeanAuroc, MeanResult
 from anomap.evaluation.measure import ALL_SCORES, OPPONENTS
 from anomap.evaluation.paper import PaperFigures
 from anomap.evaluation.pixel import FROC_RATES, PixelFigures
+from anomap.evaluation.regions import RegionFigures
 from anomap.evaluation.run import CategoryResult, Evaluation, Separation, SyntheticResult
 from anomap.evaluation.table import OWN, best_opponent, evaluation_json, evaluation_markdown, tables
 
@@ -18,6 +19,7 @@ PAIRED = PairedTest(pairs=20, raised=18, median_rise=1.5, p_value=0.0002)
 SURE = Separation(
     auroc=0.987, interval=Interval(low=0.951, high=1.0), average_precision=0.9, fpr_at_95_tpr=0.1, paper=None
 )
+MARKED = RegionFigures(hit=15, first=14, elsewhere=0.25)
 UNSURE = replace(SURE, auroc=0.5, interval=None)
 PIXELS = PixelFigures(
     prevalence=0.013, average_precision=0.41, best_dice=0.52, aupro=0.63, froc=dict.fromkeys(FROC_RATES, 0.85)
@@ -53,12 +55,12 @@ def made_evaluation() -> Evaluation:
                 kind="thin_needle", description="a line", images=20, patients=20,
                 separation=dict.fromkeys(ALL_SCORES, SURE), pairs=dict.fromkeys(ALL_SCORES, PAIRED),
                 touched=17, touched_by_place=19, touched_by_change=None,
-                touched_by_seed=(16, 18), expected_touched=2.25, maps={"wd": PIXELS},
+                touched_by_seed=(16, 18), expected_touched=2.25, regions=MARKED, maps={"wd": PIXELS},
             ),
             SyntheticResult(
                 kind="blur", description="soft", images=20, patients=20, separation=dict.fromkeys(ALL_SCORES, SURE),
                 pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=None, touched_by_place=None, touched_by_change=None,
-                touched_by_seed=(), expected_touched=None, maps={},
+                touched_by_seed=(), expected_touched=None, regions=None, maps={},
             ),
         ),
         in_series=(
@@ -66,7 +68,7 @@ def made_evaluation() -> Evaluation:
                 kind="thin_needle", description="a line", images=20, patients=4,
                 separation=dict.fromkeys(ALL_SCORES, SURE), pairs=dict.fromkeys(ALL_SCORES, PAIRED), touched=11,
                 touched_by_place=12, touched_by_change=18, touched_by_seed=(), expected_touched=2.25,
-                maps={"neighbours": PIXELS},
+                regions=MARKED, maps={"neighbours": PIXELS},
             ),
         ),
         mean=MeanResult(
@@ -101,13 +103,13 @@ def test_tables_hold_figures_numbers_and_marks(quality: Evaluation) -> None:
         "upside down *", share, "0.90", "0.10", "0.99",
     ]  # fmt: skip
     assert rows_of(quality, "Pointing") == [
-        ["thin needle", "20", "17", "19", "85% ± 7%", "2.2", "18, 0.0002", "18, 0.0002"]
+        ["thin needle", "20", "17", "19", "85% ± 7%", "2.2", "15 (14)", "0.25", "18, 0.0002", "18, 0.0002"]
     ]
     assert rows_of(quality, "Localisation") == [["thin needle", "wd", "0.41", "0.013", "0.52", "0.63", "0.85"]]
     assert [row[0] for row in rows_of(quality, "Synthetic anomalies")] == ["thin needle", "blur"]
     assert rows_of(quality, "Localisation among neighbours")[0][:3] == ["thin needle", "neighbours", "0.41"]
     among = rows_of(quality, "Slices among their neighbours")
-    assert among == [["thin needle", "20 (4)", *["0.99 · 18"] * len(OWN), "11", "12", "18", "2.2"]]
+    assert among == [["thin needle", "20 (4)", *["0.99 · 18"] * len(OWN), "11", "12", "18", "2.2", "15 (14)", "0.25"]]
 
 
 def test_a_mean_stands_beside_those_of_the_baselines(quality: Evaluation) -> None:
@@ -131,9 +133,13 @@ def test_every_row_has_as_many_cells_as_its_head(quality: Evaluation) -> None:
 
 def test_shares_over_seeds_have_a_column_only_where_there_are_seeds(quality: Evaluation) -> None:
     one_seed = replace(quality, synthetic=tuple(replace(row, touched_by_seed=()) for row in quality.synthetic))
-    assert rows_of(one_seed, "Pointing") == [["thin needle", "20", "17", "19", "2.2", "18, 0.0002", "18, 0.0002"]]
+    assert rows_of(one_seed, "Pointing") == [
+        ["thin needle", "20", "17", "19", "2.2", "15 (14)", "0.25", "18, 0.0002", "18, 0.0002"]
+    ]
     no_places = replace(one_seed, synthetic=tuple(replace(row, touched_by_place=None) for row in one_seed.synthetic))
-    assert rows_of(no_places, "Pointing") == [["thin needle", "20", "17", "2.2", "18, 0.0002", "18, 0.0002"]]
+    assert rows_of(no_places, "Pointing") == [
+        ["thin needle", "20", "17", "2.2", "15 (14)", "0.25", "18, 0.0002", "18, 0.0002"]
+    ]
 
 
 def test_tables_without_rows_are_left_out(quality: Evaluation) -> None:
