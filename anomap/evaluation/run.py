@@ -27,7 +27,7 @@ from anomap.evaluation.pixel import PixelFigures, pixel_figures
 from anomap.evaluation.regions import RegionFigures, region_figures
 from anomap.evaluation.scores import choose, subset
 from anomap.evaluation.store import Store
-from anomap.evaluation.synthetic import Kind, kinds
+from anomap.evaluation.synthetic import UNALTERED, Kind, kinds
 from anomap.projection.schedule import FAST, ProjectionConfig
 from anomap.training.data import ImageSet
 from anomap.types import Float64, Int64
@@ -119,7 +119,7 @@ class SyntheticResult:
         touched_by_change: The same for the place least like the slices beside it; None where not all have some.
         touched_by_seed: The same as `touched` for each of the projections from several seeds, the paper's measure.
         expected_touched: How many would if windows were pointed at blindly.
-        regions: How regions mark it, as reports have them.
+        regions: How regions mark it, as reports have them; for nothing planted how many there are all the same.
         maps: Map -> figures by pixel.
     """
 
@@ -338,7 +338,7 @@ def _synthetic(
         touched_by_change=pointed.get("change"),
         touched_by_seed=tuple(int(touches(one, masks).sum()) for one in found.seed_windows) if kind.local else (),
         expected_touched=float(chance_of_touching(masks, valid, window).sum()) if kind.local else None,
-        regions=region_figures(scored, ruler.cohort, masks) if kind.local else None,
+        regions=region_figures(scored, ruler.cohort, masks) if kind.local or kind.name == UNALTERED else None,
         maps={name: pixel_figures(dense, masks, valid, window) for name, dense in maps.items()},
     )
     return result, exhibit(f"synthetic {kind.name}", found, reference, ruler, masks if kind.local else None)

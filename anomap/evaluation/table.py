@@ -221,18 +221,18 @@ def _planted(result: Evaluation) -> Table:
 
 
 def _pointing(result: Evaluation) -> Table:
-    found = [row for row in result.synthetic if row.touched is not None]
+    found = [row for row in result.synthetic if row.regions is not None]
     seeded = any(row.touched_by_seed for row in found)
-    placed = all(row.touched_by_place is not None for row in found)
+    placed = any(row.touched_by_place is not None for row in found)
     head = ["planted", "patients", "top window touches it"]
     head += ["oddest place touches it"] if placed else []
     head += ["share over seeds"] if seeded else []
     head += ["expected blindly", *_REGIONS, "wd patch rises, p", "mse patch rises, p"]
     rows = [
-        [_words(row.kind), str(row.images), str(row.touched)]
-        + ([str(row.touched_by_place)] if placed else [])
+        [_words(row.kind), str(row.images), _count(row.touched)]
+        + ([_count(row.touched_by_place)] if placed else [])
         + ([_by_seed(row)] if seeded else [])
-        + [f"{row.expected_touched:.1f}"]
+        + [_expected(row)]
         + _regions(row)
         + [f"{row.pairs[name].raised}, {row.pairs[name].p_value:.2g}" for name in ("wd_patch", "mse_patch")]
         for row in found
@@ -252,8 +252,8 @@ def _in_series(result: Evaluation) -> Table:
     rows = [
         [_words(row.kind), f"{row.images} ({row.patients})"]
         + [f"{row.separation[name].auroc:.2f} · {row.pairs[name].raised}" for name in own]
-        + ["" if count is None else str(count) for count in (row.touched, row.touched_by_place, row.touched_by_change)]
-        + ["" if row.expected_touched is None else f"{row.expected_touched:.1f}"]
+        + [_count(count) for count in (row.touched, row.touched_by_place, row.touched_by_change)]
+        + [_expected(row)]
         + _regions(row)
         for row in result.in_series
     ]
@@ -265,6 +265,14 @@ def _in_series(result: Evaluation) -> Table:
     return "Slices among their neighbours", text, head, rows
 
 
+def _count(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+def _expected(row: SyntheticResult) -> str:
+    return "" if row.expected_touched is None else f"{row.expected_touched:.1f}"
+
+
 def _regions(row: SyntheticResult) -> list[str]:
     """The cells under `_REGIONS`."""
     found = row.regions
@@ -273,6 +281,8 @@ def _regions(row: SyntheticResult) -> list[str]:
 
 def _by_seed(row: SyntheticResult) -> str:
     """Mean ± standard deviation over seeds of the share of images, as the paper states it."""
+    if not row.touched_by_seed:
+        return ""
     shares = np.array(row.touched_by_seed) / row.images
     return f"{shares.mean():.0%} ± {shares.std(ddof=1):.0%}"
 
