@@ -8,7 +8,7 @@ anomaly is; its centre is the anomaly's centre.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -39,9 +39,11 @@ class Layer:
     spread: float
     spill: float = 0.0
 
-    def excess(self) -> Float32:
-        """By how many spreads each voxel exceeds the threshold; NaN where nothing was scored."""
-        return (self.values - np.float32(self.threshold)) / np.float32(self.spread)
+    def excess(self, at: Int64) -> Float64:
+        """By how many spreads voxels (flat indices) exceed the threshold; minus infinity where nothing was scored."""
+        values = (self.values.reshape(-1)[at].astype(np.float64) - self.threshold) / self.spread
+        values[np.isnan(values)] = -np.inf
+        return values
 
 
 def find_regions(
@@ -72,76 +74,83 @@ def find_regions(
     Returns:
         ``(K, R, C)`` labels, 0 = none, and the regions, the largest excess first, labelled 1, 2, ...; without p-values.
     """
-    excess: Float32 = np.fmax.reduce([layer.excess() for layer in layers])
     neighbours = np.ones((3, 3, 3), np.bool_)
     if not is_volume:
         neighbours[[0, 2]] = False
-    inside = _without_spill(layers, excess > 0, neighbours)  # NaN exceeds nothing
-    if min_area_px is None:
-        min_area_px = MIN_AREA_SHARE * float(np.isfinite(excess).sum(axis=(1, 2)).max(initial=0))
+    inside = np.logical_or.reduce(
+        [layer.values > np.float32(layer.threshold) for layer in layers]
+    )  # NaN exceeds nothing
+    _leave_out_spill(layers, inside, neighbours)
     found, count = ndimage.label(inside, neighbours)
-    chosen = _largest(excess, found, count, max_regions, min_area_px)
-    new_label = np.zeros(int(found.max(initial=0)) + 1, np.uint16)
-    new_label[chosen] = np.arange(1, len(chosen) + 1)
-    labels: UInt16 = new_label[found]
+    at = np.flatnonzero(inside)
+    component, excess = found.reshape(-1)[at], np.max([layer.excess(at) for layer in layers], axis=0)
+    if min_area_px is None:
+        scored = np.logical_or.reduce([np.isfinite(layer.values) for layer in layers])
+        min_area_px = MIN_AREA_SHARE * float(np.count_nonzero(scored, axis=(1, 2)).max(initial=0))
+    areas = _areas(at, component, count, inside.shape)
+    order = np.lexsort((np.arange(count), -areas, -_peaks(excess, component, count)))
+    chosen = order[areas[order] >= max(min_area_px, 1)][:max_regions]
+    new_label = np.zeros(count + 1, np.uint16)
+    new_label[chosen + 1] = np.arange(1, len(chosen) + 1)
+    labels = np.zeros(inside.shape, np.uint16)
+    labels.reshape(-1)[at] = new_label[component]
     regions = tuple(
-        _region(label, place, labels[place] == label, excess[place], layers, residual[place], affine, is_volume)
+        _region(label, place, labels[place] == label, layers, residual[place], affine, is_volume)
         for label, place in enumerate(ndimage.find_objects(labels), 1)
     )
     return labels, regions
 
 
-def _without_spill(layers: Sequence[Layer], inside: Bool, neighbours: Bool) -> Bool:
-    """The voxels of `inside` that some layer doesn't take for spill."""
+def _leave_out_spill(layers: Sequence[Layer], inside: Bool, neighbours: Bool) -> None:
+    """Take the voxels out of `inside` that every layer takes for spill."""
     if not any(layer.spill for layer in layers):
-        return inside
+        return
     found, count = ndimage.label(inside, neighbours)
-    kept = np.zeros_like(inside)
+    at = np.flatnonzero(inside)
+    component = found.reshape(-1)[at]
+    kept = np.zeros(len(at), np.bool_)
     for layer in layers:
-        excess = layer.excess()
-        kept |= excess > (layer.spill * np.maximum(_peaks(excess, found, count), 0.0))[found]
-    return kept
+        excess = layer.excess(at)
+        kept |= excess > layer.spill * np.maximum(_peaks(excess, component, count), 0.0)[component - 1]
+    inside.reshape(-1)[at[~kept]] = False
 
 
-def _peaks(values: Float32, found: Int64, count: int) -> Float64:
-    """Highest value of each component, ``(count + 1,)`` by its label; minus infinity where it has none."""
-    inside = (found > 0) & ~np.isnan(values)
-    peaks = np.full(count + 1, -np.inf)
-    np.maximum.at(peaks, found[inside], values[inside])
+def _peaks(excess: Float64, component: Int64, count: int) -> Float64:
+    """Highest value in each of the components 1 .. `count`."""
+    peaks = np.full(count, -np.inf)
+    np.maximum.at(peaks, component - 1, excess)
     return peaks
 
 
-def _largest(excess: Float32, found: Int64, count: int, max_regions: int, min_area_px: float) -> Int64:
-    """The labels of the `max_regions` highest ones of `count` components that are large enough."""
-    peaks = _peaks(excess, found, count)
-    areas = np.zeros(count + 1, np.int64)
-    for frame in found:
-        np.maximum(areas, np.bincount(frame.reshape(-1), minlength=count + 1), out=areas)
-    areas[0] = -1  # not a region
-    order = np.lexsort((np.arange(count + 1), -areas, -peaks))
-    chosen: Int64 = order[areas[order] >= max(min_area_px, 1)][:max_regions]
-    return chosen
+def _areas(at: Int64, component: Int64, count: int, shape: tuple[int, ...]) -> Int64:
+    """Voxels of each component in the frame where it has most, from the rising flat indices of all their voxels."""
+    areas = np.zeros(count, np.int64)
+    ends = np.searchsorted(at, np.arange(1, shape[0]) * shape[1] * shape[2])
+    for frame in np.split(component, ends):
+        np.maximum(areas, np.bincount(frame - 1, minlength=count), out=areas)
+    return areas
 
 
 def _region(
     label: int,
     place: tuple[slice, ...],
     inside: Bool,
-    excess: Float32,
     layers: Sequence[Layer],
     residual: Float32,
     affine: Float64,
     is_volume: bool,
 ) -> Region:
-    """Measure one region; `inside`, `excess` and `residual` are cut to its bounding box `place`."""
+    """Measure one region; `inside` and `residual` are cut to its bounding box `place`."""
     first = np.array([side.start for side in place])
     index = np.argwhere(inside) + first  # [V,3]
-    values = excess[inside].astype(np.float64)
+    within = np.flatnonzero(inside)
+    cut = [replace(layer, values=layer.values[place]) for layer in layers]
+    values = np.max([layer.excess(within) for layer in cut], axis=0)
     left_over = residual[inside].astype(np.float64)
     left_over = left_over[np.isfinite(left_over)]
     centre = np.average(index, axis=0, weights=values)
     frame = int(index[values.argmax(), 0])
-    peaks = {layer.score: float(np.fmax.reduce(layer.values[place][inside])) for layer in layers}
+    peaks = {layer.score: float(np.fmax.reduce(layer.values[inside])) for layer in cut}
     peaks = {score: peak for score, peak in peaks.items() if np.isfinite(peak)}
     pixel_mm2 = float(np.linalg.norm(np.cross(affine[:3, 1], affine[:3, 2])))
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
