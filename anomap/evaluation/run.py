@@ -318,6 +318,7 @@ def _synthetic(
     odd = replace(plain, prepared=altered)
     found = ruler.measure(odd)
     valid, window = altered.valid[:, 0], ruler.bundle.info.window
+    marked = kind.local or kind.name == UNALTERED
     fit, beside = found.found.reconstruction, found.beside
     scored = ruler.scored(odd, fit, beside)
     maps = ruler.maps(odd, fit, scored, beside) if kind.local else {}
@@ -338,7 +339,7 @@ def _synthetic(
         touched_by_change=pointed.get("change"),
         touched_by_seed=tuple(int(touches(one, masks).sum()) for one in found.seed_windows) if kind.local else (),
         expected_touched=float(chance_of_touching(masks, valid, window).sum()) if kind.local else None,
-        regions=region_figures(scored, ruler.cohort, masks) if kind.local or kind.name == UNALTERED else None,
+        regions=region_figures(scored, ruler.cohort, masks & kind.local) if marked else None,
         maps={name: pixel_figures(dense, masks, valid, window) for name, dense in maps.items()},
     )
     return result, exhibit(f"synthetic {kind.name}", found, reference, ruler, masks if kind.local else None)

@@ -98,6 +98,7 @@ def test_every_kind_is_planted_into_one_image_of_each_patient(quality: Evaluatio
     assert all(0 <= count <= 6 for count in needle.touched_by_seed)
     control = quality.synthetic[-1]
     assert control.kind == UNALTERED
+    assert control.regions.hit == control.regions.first == 0
     assert control.pairs["wd_patch"].median_rise == pytest.approx(0, abs=1e-3)
     assert 0 <= needle.touched <= 6
     assert 0 <= needle.touched_by_place <= 6
