@@ -143,15 +143,18 @@ def worst_first(result: AnomalyResult, score_map: ScoreMap) -> list[int]:
     """Images in the order in which a person should look at them, when there is room for a few.
 
     `AnomalyResult.worst_image` leads. The slice least like its neighbours is next: of all scores that one shows best
-    what is in one slice only. Then by the smallest p, then by the highest share of the cohort below; without a cohort
-    by the highest window.
+    what is in one slice only. Then those where the regions are highest, in the order of these. Then by the smallest p,
+    then by the highest share of the cohort below; without a cohort by the highest window.
     """
     windows = score_map.per_image.get("wd_patch", np.zeros(len(score_map.frame)))
     p = _smallest(result.p_by_score, len(windows))
     share = np.max([np.zeros(len(windows)), *result.percentile_by_score.values()], axis=0)
+    image_of = {int(frame): n for n, frame in enumerate(score_map.frame)}
+    for region in reversed(result.regions):
+        p[image_of[region.frame]] = -1.0 / region.label
     if "neighbour_patch" in score_map.per_image:
-        p[score_map.per_image["neighbour_patch"].argmax()] = -1.0
-    p[result.worst_image] = -2.0
+        p[score_map.per_image["neighbour_patch"].argmax()] = -2.0
+    p[result.worst_image] = -3.0
     return [int(n) for n in np.lexsort((np.arange(len(p)), -windows, -share, p))]
 
 

@@ -192,6 +192,15 @@ def test_the_worst_image_leads_then_the_slice_least_like_its_neighbours_then_by_
     assert worst_first(result, plain) == [2, 0, 3, 4, 1]
 
 
+def test_images_with_regions_are_looked_at_before_those_without():
+    wd = np.zeros((6, 32, 32))
+    wd[1, 4:9, 4:9], wd[4, 4:9, 4:9], wd[4, 20:25, 20:25] = 12.0, 14.0, 13.0
+    seen = score_map([[0, 1, 9], [0, 2, 0], [0, 5, 0], [0, 7, 0], [0, 3, 0], [0, 4, 0]], wd)
+    result = calibrate(series(6), seen, cohort([[0, 6, 1], [0, 6.5, 2], [0, 9, 3]]), PROVENANCE)
+    assert [region.frame for region in result.regions] == [4, 4, 1]
+    assert worst_first(result, seen) == [0, 4, 1, 3, 2, 5]
+
+
 def test_without_a_cohort_the_order_is_by_the_highest_window():
     seen = score_map([[0, 3], [0, 9], [0, 4]], names=BESIDE[:2])
     result = calibrate(series(3), seen, None, PROVENANCE)
