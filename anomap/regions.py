@@ -77,9 +77,8 @@ def find_regions(
     neighbours = np.ones((3, 3, 3), np.bool_)
     if not is_volume:
         neighbours[[0, 2]] = False
-    inside = np.logical_or.reduce(
-        [layer.values > np.float32(layer.threshold) for layer in layers]
-    )  # NaN exceeds nothing
+    # NaN exceeds nothing
+    inside = np.logical_or.reduce([layer.values > np.float32(layer.threshold) for layer in layers])
     _leave_out_spill(layers, inside, neighbours)
     found, count = ndimage.label(inside, neighbours)
     at = np.flatnonzero(inside)

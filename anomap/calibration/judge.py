@@ -72,6 +72,12 @@ def calibrate(
         raise AnomapError("E501", "no image was scored")
     per_image = dict(score_map.per_image)
     site, cohort = (cohort, cohort.images) if isinstance(cohort, SiteCohort) else (None, cohort)
+    found: dict[str, Rank] = {}
+    if cohort is not None:
+        _check_cohort(cohort, per_image, provenance)
+        found = ranks(per_image, cohort)
+        if COMBINED in found:
+            per_image[COMBINED] = combined_score(score_map.per_image, cohort)
     layers = region_layers(score_map, cohort)
     labels, regions = find_regions(
         layers,
@@ -80,12 +86,7 @@ def calibrate(
         is_volume=series.modality == "CT" and every == 1,  # with slices left out, none has a neighbour
         min_area_px=min_area_px,
     )
-    found: dict[str, Rank] = {}
     if cohort is not None:
-        _check_cohort(cohort, per_image, provenance)
-        found = ranks(per_image, cohort)
-        if COMBINED in found:
-            per_image[COMBINED] = combined_score(score_map.per_image, cohort)
         regions = held_against_images(regions, [layer.score for layer in layers], cohort)
     size = 0 if cohort is None else len(cohort.patients)
     p_by_score = {name: one.p for name, one in found.items()}

@@ -32,11 +32,10 @@ def region_layers(score_map: ScoreMap, cohort: Cohort | None) -> tuple[Layer, ..
     found = [_layer("wd_patch", score_map.maps["wd"], cohort, None if cohort is None else cohort.region_threshold)]
     places = shown_places(score_map)
     if places is not None and "place" in score_map.maps:
-        name = places[0]
-        known = np.empty(0) if cohort is None or name not in cohort.names else column(cohort, name)
+        known = _known(cohort, places[0])
         if cohort is None or len(known):
             threshold = None if cohort is None else region_threshold(known)
-            layer = _layer(name, score_map.maps["place"], cohort, threshold)
+            layer = _layer(places[0], score_map.maps["place"], cohort, threshold)
             found.append(replace(layer, spill=SPILL_OF_PLACES))
     return tuple(found)
 
@@ -72,7 +71,7 @@ def fallback_threshold(dense: Float32) -> float:
 
 def _layer(name: str, dense: Float32, cohort: Cohort | None, threshold: float | None) -> Layer:
     """A map with its threshold, its own where none is given; spread by the cohort where it knows the score."""
-    known = np.empty(0) if cohort is None or name not in cohort.names else column(cohort, name)
+    known = _known(cohort, name)
     spread = float(known.std()) if len(known) else _spread(dense)[1]
     return Layer(
         score=name,
@@ -80,6 +79,11 @@ def _layer(name: str, dense: Float32, cohort: Cohort | None, threshold: float | 
         threshold=float(fallback_threshold(dense) if threshold is None else threshold),
         spread=spread if np.isfinite(spread) and spread > 0 else 1.0,
     )
+
+
+def _known(cohort: Cohort | None, name: str) -> Float64:
+    """A score of the cohort's images; none where there is no cohort, or it doesn't know the score."""
+    return np.empty(0) if cohort is None or name not in cohort.names else column(cohort, name)
 
 
 def _spread(dense: Float32) -> tuple[float, float]:
