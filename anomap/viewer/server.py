@@ -8,8 +8,10 @@ everything else   trame
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import sys
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +67,7 @@ async def _serve(source: Path | None, port: int, models: Path, *, open_browser: 
     build_page(server, views, application)
     server.controller.on_server_bind.add(lambda bound: _prepare(bound.app, application))
     asyncio.get_running_loop().set_exception_handler(let_go)
+    logging.getLogger("wslink.protocol").addFilter(is_no_farewell)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):
@@ -100,6 +103,11 @@ def let_go(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """
     if not isinstance(context.get("exception"), ConnectionResetError):
         loop.default_exception_handler(context)
+
+
+def is_no_farewell(_: logging.LogRecord) -> bool:
+    """Whether a record is made of something else than a page that was closed while wslink answered it."""
+    return not isinstance(sys.exc_info()[1], ConnectionResetError)
 
 
 async def _announce(server: Any, *, open_browser: bool) -> None:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import ClientConnectionResetError, ClientSession, web
+from wslink import register
+from wslink.protocol import WslinkHandler
+from wslink.websocket import ServerProtocol
 
-from anomap.viewer.server import let_go, let_go_of_sockets
+from anomap.viewer.server import is_no_farewell, let_go, let_go_of_sockets
 
-
-@pytest.mark.parametrize(
+ERRORS = pytest.mark.parametrize(
     ("error", "told"),
     [(ClientConnectionResetError("Cannot write to closing transport"), False), (ValueError("a defect"), True)],
 )
+
+
+@ERRORS
 def test_only_a_page_that_has_gone_is_passed_over(
     error: Exception, told: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -69,3 +75,36 @@ def test_a_page_that_goes_while_its_socket_answers_is_passed_over(told: bool, ca
     with caplog.at_level(logging.ERROR, "aiohttp.server"):
         asyncio.run(run())
     assert ("Error handling request" in caplog.text) is told
+
+
+class Asked(ServerProtocol):
+    """What a page may ask for."""
+
+    @register("anomap.test")
+    def answer(self) -> int:
+        """Something to send."""
+        return 1
+
+
+@ERRORS
+def test_a_page_that_goes_before_its_answer_is_passed_over_by_wslink(
+    error: Exception, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def send_bytes(_: bytes) -> None:
+        raise error
+
+    async def ask() -> None:
+        handler = WslinkHandler(Asked(), SimpleNamespace(last_active_client_id=None))
+        handler.connections["page"] = SimpleNamespace(closed=False, send_bytes=send_bytes)
+        handler.authentified_client_ids.add("page")
+        with pytest.raises(type(error)):
+            await handler.onCompleteMessage({"id": "rpc:1", "method": "anomap.test"}, "page")
+
+    logger = logging.getLogger("wslink.protocol")
+    logger.addFilter(is_no_farewell)
+    try:
+        with caplog.at_level(logging.ERROR, "wslink.protocol"):
+            asyncio.run(ask())
+    finally:
+        logger.removeFilter(is_no_farewell)
+    assert ("Traceback" in caplog.text) is told
