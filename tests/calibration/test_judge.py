@@ -1,6 +1,5 @@
-"""Conformal p-values: valid on exchangeable data, exact on small examples; verdicts; cohorts as JSON."""
+"""Conformal p-values: valid on exchangeable data, exact on small examples; order, regions and verdicts."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest, kstest, percentileofscore
 
 from anomap.calibration import (
-    SiteCohort,
     calibrate,
-    cohort_from_dict,
-    cohort_to_dict,
-    combined_score,
     conformal_p,
     fallback_threshold,
     percentile,
@@ -23,62 +18,20 @@ from anomap.calibration import (
     worst_first,
 )
 from anomap.errors import AnomapError
-from anomap.types import Cohort, ImageSeries, ScoreMap, Verdict
+from anomap.types import Verdict
+from tests.calibration.cohorts import (
+    BESIDE,
+    NAMES,
+    PROVENANCE,
+    cohort,
+    cohort_of_two_kinds,
+    normal_cohort,
+    score_map,
+    series,
+    site_of,
+)
 
-PROVENANCE = {"bundle_sha256": "ab" * 32}
-NAMES = ("mse_full", "wd_patch", "w_distance")
 scores = st.floats(-1e6, 1e6).map(lambda value: round(value, 1))  # rounded, so that ties occur
-
-
-def cohort(values, names=NAMES, threshold=10.0, sha256="ab" * 32):
-    values = np.asarray(values, np.float64)
-    return Cohort(
-        scores=values,
-        names=names,
-        patients=tuple(f"p{i}" for i in range(len(values))),
-        bundle_sha256=sha256,
-        description="made-up adults",
-        region_threshold=threshold,
-        combines=("wd_patch", "w_distance"),
-    )
-
-
-def normal_cohort(size, seed=0):
-    return cohort(np.random.default_rng(seed).normal(size=(size, 3)))
-
-
-def site_of(images, stratum="CT"):
-    return SiteCohort(
-        images=images,
-        bundle_name="made-up",
-        settings_sha256="cd" * 32,
-        strata_by=("modality",),
-        strata=dict.fromkeys(images.patients, stratum),
-    )
-
-
-def score_map(values, wd=None, names=NAMES):
-    values = np.asarray(values, np.float64)  # [N,S]
-    wd = np.zeros((len(values), 32, 32)) if wd is None else wd
-    return ScoreMap(
-        maps={"wd": wd.astype(np.float32), "residual": np.zeros(wd.shape, np.float32)},
-        per_image={name: values[:, i].copy() for i, name in enumerate(names)},
-        top_window=np.zeros((len(values), 4), np.int64),
-        frame=np.arange(len(values)),
-        unit="HU",
-    )
-
-
-def series(frames=1, modality="CT"):
-    shape = (frames, 32, 32)
-    return ImageSeries(
-        pixels=np.zeros(shape, np.float32),
-        unit="HU",
-        affine=np.eye(4),
-        modality=modality,
-        frame_ids=tuple(str(k) for k in range(frames)),
-        valid=np.ones(shape, np.bool_),
-    )
 
 
 # ---- conformal p-values
@@ -131,35 +84,6 @@ def test_false_alarms_on_whole_series_come_as_often_as_alpha_says():
         result = calibrate(series(3), score_map(drawn[0]), site_of(images), PROVENANCE, stratum="CT", alpha_review=0.1)
         alarms += result.verdict is not Verdict.PASS
     assert abs(alarms / 400 - 0.1) < 3 * np.sqrt(0.1 * 0.9 / 400)
-
-
-# ---- combined score
-
-
-def test_combined_is_the_larger_standard_score():
-    reference = cohort([[0, 10, 1.0], [0, 14, 3.0], [0, 12, 2.0]])
-    found = combined_score({"wd_patch": np.array([12.0, 20.0]), "w_distance": np.array([2.5, 1.0])}, reference)
-    np.testing.assert_allclose(found, [0.5 / np.sqrt(2 / 3), 8 / np.sqrt(8 / 3)])
-
-
-def test_a_cohort_says_what_is_combined():
-    reference = replace(cohort([[0, 10, 1.0], [4, 14, 3.0], [2, 12, 2.0]]), combines=("mse_full", "absent"))
-    scores = {"mse_full": np.array([5.0]), "wd_patch": np.array([99.0]), "absent": np.array([9.0])}
-    np.testing.assert_allclose(combined_score(scores, reference), 3 / np.sqrt(8 / 3))
-
-
-def test_a_constant_cohort_does_not_divide_by_zero():
-    reference = cohort(np.ones((5, 3)))
-    result = calibrate(series(), score_map([[1.0, 3.0, 1.0]]), reference, PROVENANCE)
-    assert result.summary["combined"] == 2.0
-    assert result.p_by_score["combined"][0] == pytest.approx(1 / 6)
-
-
-def test_combined_needs_one_of_its_parts():
-    with pytest.raises(AnomapError, match="E302"):
-        combined_score({"mse_full": np.zeros(1)}, cohort([[1.0]], names=("mse_full",)))
-    result = calibrate(series(), score_map([[1.0, 2.0, 3.0]]), cohort([[2.0]], names=("mse_full",)), PROVENANCE)
-    assert set(result.p_by_score) == {"mse_full"}
 
 
 # ---- series
@@ -306,16 +230,6 @@ def test_a_cohort_of_other_weights_is_refused():
         calibrate(series(), score_map([[0, 0, 0]]), cohort(np.ones((3, 1)), names=("ssim",)), PROVENANCE)
 
 
-BESIDE = ("mse_full", "wd_patch", "neighbour_patch")
-
-
-def cohort_of_two_kinds(size, stacked):
-    """The last column is there for the first `stacked` images only."""
-    values = np.random.default_rng(3).normal(size=(size, 3))
-    values[stacked:, 2] = np.nan
-    return replace(cohort(values, names=BESIDE), combines=("wd_patch", "neighbour_patch"))
-
-
 def test_a_score_is_compared_with_those_that_have_it():
     reference = cohort_of_two_kinds(30, stacked=9)
     result = calibrate(series(), score_map([[0, 0, 99]], names=BESIDE), reference, PROVENANCE)
@@ -366,55 +280,3 @@ def test_no_image_is_no_result():
     empty = score_map(np.empty((0, 3)), np.zeros((1, 32, 32)))
     with pytest.raises(AnomapError, match="E501"):
         calibrate(series(), empty, None, PROVENANCE)
-
-
-# ---- cohorts as JSON
-
-
-def test_a_cohort_survives_json_to_the_last_digit():
-    before = replace(normal_cohort(20), combines=("wd_patch", "wd_body"))
-    after = cohort_from_dict(json.loads(json.dumps(cohort_to_dict(before))))
-    np.testing.assert_array_equal(after.scores, before.scores)
-    assert replace(after, scores=before.scores) == before
-
-
-def test_what_an_image_does_not_have_is_null_in_json():
-    before = cohort_of_two_kinds(5, stacked=2)
-    text = json.dumps(cohort_to_dict(before), allow_nan=False)
-    assert text.count("null") == 3
-    np.testing.assert_array_equal(cohort_from_dict(json.loads(text)).scores, before.scores)
-
-
-def test_a_cohort_of_an_earlier_version_combines_what_it_did_then():
-    content = {key: value for key, value in cohort_to_dict(normal_cohort(20)).items() if key != "combines"}
-    assert cohort_from_dict(content).combines == ("wd_patch", "w_distance")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"format": "anomap.cohort/0"},
-        {"names": ["mse_full", "wd_patch"]},
-        {"names": ["mse_full", "wd_patch", "wd_patch"]},
-        {"scores": [[1.0, 2.0, 3.0]]},
-        {"scores": [[1.0, 2.0, float("nan")], [1.0, 2.0, 3.0]]},
-        {"scores": "many"},
-        {"scores": None},
-        {"patients": 7},
-        {"patients": [], "scores": []},
-        {"region_threshold": float("inf")},
-        {"region_threshold": None},
-    ],
-)
-def test_a_broken_cohort_is_refused(change):
-    content = cohort_to_dict(cohort([[1, 2, 3], [4, 5, 6]])) | change
-    with pytest.raises(AnomapError, match="E302"):
-        cohort_from_dict(content)
-
-
-@pytest.mark.parametrize("key", ["format", "names", "patients", "scores", "bundle_sha256", "description"])
-def test_an_incomplete_cohort_is_refused(key):
-    content = cohort_to_dict(cohort([[1, 2, 3]]))
-    del content[key]
-    with pytest.raises(AnomapError, match="E302"):
-        cohort_from_dict(content)
