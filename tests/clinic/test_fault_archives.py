@@ -131,7 +131,7 @@ def assert_one_set(node: Node, moody: Moody) -> None:
 def test_a_node_killed_in_analysis_goes_on(crash, tmp_path, seen):
     node, moody = crash
     send(node, tmp_path, 50)
-    eventually(lambda: node.events("job_started"), "the analysis", 20)
+    eventually(lambda: node.events("job_started"), "the analysis")
     node.kill()
     assert not moody.got
     node.start()
@@ -145,7 +145,7 @@ def test_a_node_killed_in_analysis_goes_on(crash, tmp_path, seen):
 def test_a_node_killed_without_its_worker_goes_on(crash, tmp_path, seen):
     node, moody = crash
     send(node, tmp_path, 51)
-    (worker,) = eventually(node.workers, "a worker", 20)
+    (worker,) = eventually(node.workers, "a worker")
     node.stop(9)
     node.start()
     eventually(lambda: not Path(f"/proc/{worker}").exists(), "the orphan has ended", 20)
@@ -164,7 +164,7 @@ def test_a_node_killed_in_sending_goes_on(crash, tmp_path, seen):
     moody.pause_s = 0.0
     node.start()
     node.wait("done")
-    eventually(lambda: len(moody.got) == OBJECTS, "all objects", 5)
+    eventually(lambda: len(moody.got) == OBJECTS, "all objects")
     assert_one_set(node, moody)
     copies = sum(len(c) for c in moody.got.values())
     seen(f"{copies} transfers of {OBJECTS} objects, copies equal, UIDs the same")
@@ -174,7 +174,7 @@ def test_a_node_killed_in_sending_goes_on(crash, tmp_path, seen):
 def test_a_killed_worker_costs_one_attempt(crash, tmp_path, seen):
     node, moody = crash
     send(node, tmp_path, 53)
-    (worker,) = eventually(node.workers, "a worker", 20)
+    (worker,) = eventually(node.workers, "a worker")
     kill(worker)
     node.wait("done")
     assert_one_set(node, moody)

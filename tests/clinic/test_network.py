@@ -120,7 +120,7 @@ def test_strangers_are_turned_away(node, tmp_path, seen):
         answers.append(gone.value.args[0])
     assert answers == [(1, 1, 3), (1, 1, 7)]
     assert storescu(node.port, "ANOMAP", *paths, calling="STRANGER") != 0
-    eventually(lambda: counter(node, "anomap_associations_lost").get("rejected", 0) >= 3, "all counted", 10)
+    eventually(lambda: counter(node, "anomap_associations_lost").get("rejected", 0) >= 3, "all counted")
     seen("rejected permanently: calling AE title not recognised (3), called AE title not recognised (7)")
 
 
@@ -155,7 +155,7 @@ def test_strangers_take_no_place(node, seen):
     try:
         for _ in range(5):
             began = time.monotonic()
-            eventually(lambda: echo(node.port), "a place", 1.0)
+            eventually(lambda: echo(node.port), "a place")
             waits.append(time.monotonic() - began)
     finally:
         stop.set()

@@ -147,7 +147,7 @@ def test_a_worker_that_hangs_is_ended(parts, toy_models, monkeypatch):
     lease = parts[2].lease(time.time(), 60.0)
     thread = threading.Thread(target=one.one_job, args=(lease,))
     thread.start()
-    child = eventually(lambda: one.child, "a worker", 10)
+    child = eventually(lambda: one.child, "a worker")
     os.kill(child.process.pid, signal.SIGSTOP)
     thread.join(30)
     assert not thread.is_alive()

@@ -83,7 +83,7 @@ def node(toy_models, ours, tmp_path_factory) -> Iterator[Node]:
     table = "\n".join(f'{name} = "{value}"' for name, value in tls.items())
     one.settings.write_text(one.settings.read_text() + f"\n[listen.tls]\n{table}\n")
     with running(one):
-        eventually(lambda: echo(one.port, context=client(ours, ours.issue("first"))), "the first C-ECHO", 20)
+        eventually(lambda: echo(one.port, context=client(ours, ours.issue("first"))), "the first C-ECHO")
         yield one
 
 
@@ -136,7 +136,7 @@ def test_a_peer_without_a_right_certificate_does_not(who, node, ours, theirs, tm
     assert not echo(node.port, context=client(ours, pair))
     assert dcmtk(node, ours, pair, path) != 0
     assert len(list((node.state / "images").glob("*/*.dcm"))) <= 1
-    eventually(lambda: counter(node, "anomap_associations_lost").get("tls", 0) >= before + 2, "both counted", 5)
+    eventually(lambda: counter(node, "anomap_associations_lost").get("tls", 0) >= before + 2, "both counted")
     assert echo(node.port, context=client(ours, ours.issue("good")))
     assert "Traceback" not in node.log()
     seen("no association for dcmtk and for ours, counted; a good peer works right afterwards")

@@ -17,7 +17,7 @@ def clinic(folder: Path, models: Path, *, archives: Any = (), **settings: dict[s
     """A running node that answers; its limits are those of the harness unless stated."""
     node = Node(folder, models, archives, **settings)
     with running(node):
-        eventually(lambda: echo(node.port), "the first C-ECHO", 20)
+        eventually(lambda: echo(node.port), "the first C-ECHO")
         yield node
 
 

@@ -82,7 +82,7 @@ def test_a_zip_is_sent_analysed_cancelled_analysed_again_and_looked_at(tab, sess
     tab.message("project")
     tab.page.click("#cancel")
     tab.message("cancelled")
-    eventually(lambda: session.workers() == [], "no process is left", 10)
+    eventually(lambda: session.workers() == [], "no process is left", 20)
     assert tab.page.locator("#result").count() == 0
 
     tab.choose("preset", "fast")
@@ -233,7 +233,7 @@ def test_the_analysis_ends_with_the_viewer(number, browser, tmp_path, toy_models
         assert workers
         status = session.stop(number)
         assert status == (-signal.SIGKILL if number is signal.SIGKILL else 0), session.said()
-        eventually(lambda: not any(_alive(pid) for pid in workers), "the analysis has ended", 10)
+        eventually(lambda: not any(_alive(pid) for pid in workers), "the analysis has ended", 20)
         if number is not signal.SIGKILL:
             left = [path.name for path in tmp_path.iterdir() if path.name.startswith("anomap-")]
             assert left == [], "nothing unpacked or computed is left"
