@@ -39,6 +39,10 @@ class Layer:
     spread: float
     spill: float = 0.0
 
+    def cut(self, place: slice | tuple[slice, ...]) -> Layer:
+        """The same layer of a part of the grid."""
+        return replace(self, values=self.values[place])
+
     def excess(self, at: Int64) -> Float64:
         """By how many spreads voxels (flat indices) exceed the threshold; minus infinity where nothing was scored."""
         values = (self.values.reshape(-1)[at].astype(np.float64) - self.threshold) / self.spread
@@ -79,8 +83,11 @@ def find_regions(
         neighbours[[0, 2]] = False
     # NaN exceeds nothing
     inside = np.logical_or.reduce([layer.values > np.float32(layer.threshold) for layer in layers])
-    _leave_out_spill(layers, inside, neighbours)
     found, count = ndimage.label(inside, neighbours)
+    spill = _spill(layers, found, count)
+    if len(spill):
+        inside.reshape(-1)[spill] = False
+        found, count = ndimage.label(inside, neighbours)  # what is left of one may be several
     at = np.flatnonzero(inside)
     component, excess = found.reshape(-1)[at], np.max([layer.excess(at) for layer in layers], axis=0)
     if min_area_px is None:
@@ -100,18 +107,15 @@ def find_regions(
     return labels, regions
 
 
-def _leave_out_spill(layers: Sequence[Layer], inside: Bool, neighbours: Bool) -> None:
-    """Take the voxels out of `inside` that every layer takes for spill."""
-    if not any(layer.spill for layer in layers):
-        return
-    found, count = ndimage.label(inside, neighbours)
-    at = np.flatnonzero(inside)
+def _spill(layers: Sequence[Layer], found: Int64, count: int) -> Int64:
+    """The flat indices of the labelled voxels that every layer takes for spill."""
+    at = np.flatnonzero(found)
     component = found.reshape(-1)[at]
     kept = np.zeros(len(at), np.bool_)
     for layer in layers:
         excess = layer.excess(at)
         kept |= excess > layer.spill * np.maximum(_peaks(excess, component, count), 0.0)[component - 1]
-    inside.reshape(-1)[at[~kept]] = False
+    return at[~kept]
 
 
 def _peaks(excess: Float64, component: Int64, count: int) -> Float64:
@@ -143,7 +147,7 @@ def _region(
     first = np.array([side.start for side in place])
     index = np.argwhere(inside) + first  # [V,3]
     within = np.flatnonzero(inside)
-    cut = [replace(layer, values=layer.values[place]) for layer in layers]
+    cut = [layer.cut(place) for layer in layers]
     values = np.max([layer.excess(within) for layer in cut], axis=0)
     left_over = residual[inside].astype(np.float64)
     left_over = left_over[np.isfinite(left_over)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,5 +49,5 @@ def _labels(scored: ScoreMap, cohort: Cohort) -> Iterator[UInt16]:
     layers = region_layers(scored, cohort)
     for frame in scored.frame:
         only = slice(frame, frame + 1)
-        own = [replace(layer, values=layer.values[only]) for layer in layers]
+        own = [layer.cut(only) for layer in layers]
         yield find_regions(own, scored.maps["residual"][only], np.eye(4), is_volume=False)[0][0]
