@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from anomap.calibration.cohort import column
@@ -29,14 +27,14 @@ def region_layers(score_map: ScoreMap, cohort: Cohort | None) -> tuple[Layer, ..
         score_map: With maps "wd" and, where places are to count, "place".
         cohort: Whose scores say what is usual; None: the maps themselves (`fallback_threshold`).
     """
-    found = [_layer("wd_patch", score_map.maps["wd"], cohort, None if cohort is None else cohort.region_threshold)]
+    threshold = None if cohort is None else cohort.region_threshold
+    found = [_layer("wd_patch", score_map.maps["wd"], _known(cohort, "wd_patch"), threshold)]
     places = shown_places(score_map)
     if places is not None and "place" in score_map.maps:
         known = _known(cohort, places[0])
         if cohort is None or len(known):
             threshold = None if cohort is None else region_threshold(known)
-            layer = _layer(places[0], score_map.maps["place"], cohort, threshold)
-            found.append(replace(layer, spill=SPILL_OF_PLACES))
+            found.append(_layer(places[0], score_map.maps["place"], known, threshold, SPILL_OF_PLACES))
     return tuple(found)
 
 
@@ -65,20 +63,18 @@ def fallback_threshold(dense: Float32) -> float:
     Args:
         dense: ``(K, R, C)``, NaN where nothing was scored.
     """
-    median, deviation = _spread(dense)
-    return median + FALLBACK_DEVIATIONS * deviation
+    return _from_itself(dense)[0]
 
 
-def _layer(name: str, dense: Float32, cohort: Cohort | None, threshold: float | None) -> Layer:
-    """A map with its threshold, its own where none is given; spread by the cohort where it knows the score."""
-    known = _known(cohort, name)
-    spread = float(known.std()) if len(known) else _spread(dense)[1]
-    return Layer(
-        score=name,
-        values=dense,
-        threshold=float(fallback_threshold(dense) if threshold is None else threshold),
-        spread=spread if np.isfinite(spread) and spread > 0 else 1.0,
-    )
+def _layer(name: str, dense: Float32, known: Float64, threshold: float | None, spill: float = 0.0) -> Layer:
+    """A map with its threshold, its own where none is given; spread as the `known` scores are, if there are any."""
+    if threshold is None or not len(known):
+        own, spread = _from_itself(dense)
+        threshold = own if threshold is None else threshold
+    else:
+        spread = float(known.std())
+    spread = spread if np.isfinite(spread) and spread > 0 else 1.0
+    return Layer(score=name, values=dense, threshold=float(threshold), spread=spread, spill=spill)
 
 
 def _known(cohort: Cohort | None, name: str) -> Float64:
@@ -86,10 +82,11 @@ def _known(cohort: Cohort | None, name: str) -> Float64:
     return np.empty(0) if cohort is None or name not in cohort.names else column(cohort, name)
 
 
-def _spread(dense: Float32) -> tuple[float, float]:
-    """Median and robust standard deviation of what was scored; infinite where nothing was."""
+def _from_itself(dense: Float32) -> tuple[float, float]:
+    """A map's own threshold and robust standard deviation; infinite where nothing was scored."""
     values = dense[np.isfinite(dense)]
     if not values.size:
         return float("inf"), float("inf")
     median = float(np.median(values))
-    return median, float(np.median(np.abs(values - median))) * _MAD_TO_SD
+    deviation = float(np.median(np.abs(values - median))) * _MAD_TO_SD
+    return median + FALLBACK_DEVIATIONS * deviation, deviation
