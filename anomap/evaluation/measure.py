@@ -123,16 +123,13 @@ class Ruler:
         all_have = beside is not None and not np.isnan(beside).any()
         return score_on_model_grid(self.bundle, images.prepared, fit, beside if all_have else None)
 
-    def maps(
-        self, images: ImageSet, fit: Reconstruction, scored: ScoreMap, beside: Float32 | None = None
-    ) -> dict[str, Float64]:
+    def maps(self, images: ImageSet, fit: Reconstruction, scored: ScoreMap) -> dict[str, Float64]:
         """The `MAPS` ``(N, H, W)`` on the model's pixels, higher is odder; NaN where nothing was scored.
 
         Args:
             images: N images.
             fit: Their reconstructions.
             scored: From `scored`.
-            beside: As it had them.
         """
         prepared = images.prepared
         dense = scored.maps
@@ -146,12 +143,11 @@ class Ruler:
         }
         if self.residuals is not None:
             maps["residual_z"] = self.residuals.z_map(prepared, fit, images.patients)
-        places = {"feature": fit.feature_map} if scored.top_place is not None else {}
-        if beside is not None and scored.top_change is not None:
-            places["neighbours"] = beside
-        size = prepared.images.shape[2:]
-        for name, found in places.items():
-            maps[name] = np.stack([on_pixels(one, size) for one in found]).astype(np.float64)
+        if scored.top_place is not None:
+            size = prepared.images.shape[2:]
+            maps["feature"] = np.stack([on_pixels(places, size) for places in fit.feature_map]).astype(np.float64)
+        if scored.top_change is not None:
+            maps["neighbours"] = dense["place"].astype(np.float64)
         return maps
 
 

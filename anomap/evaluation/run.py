@@ -319,9 +319,9 @@ def _synthetic(
     found = ruler.measure(odd)
     valid, window = altered.valid[:, 0], ruler.bundle.info.window
     marked = kind.local or kind.name == UNALTERED
-    fit, beside = found.found.reconstruction, found.beside
-    scored = ruler.scored(odd, fit, beside)
-    maps = ruler.maps(odd, fit, scored, beside) if kind.local else {}
+    fit = found.found.reconstruction
+    scored = ruler.scored(odd, fit, found.beside)
+    maps = ruler.maps(odd, fit, scored) if kind.local else {}
     pointed = {
         name: int(touches(boxes, masks).sum())
         for name, boxes in (("window", scored.top_window), ("place", scored.top_place), ("change", scored.top_change))
