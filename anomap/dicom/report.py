@@ -310,12 +310,11 @@ class _Writer:
         return codes.UNDETERMINED
 
     def _of_region(self, region: Region) -> list[Any]:
-        unit = self.score_map.unit
         # The affine of a radiograph without spacing counts pixels.
         area = codes.MM2 if self.series.has_physical_spacing else codes.PIXELS
         found = [
             *(self._score(name, peak, None, codes.MAXIMUM) for name, peak in region.peaks.items()),
-            sr.Measurement(codes.Q1_MSE, region.mean_mse, codes.score_unit("mse_patch", unit), derivation=codes.MEAN),
+            self._score("mse_patch", region.mean_mse, None, codes.MEAN),
             sr.Measurement(codes.AREA, region.area_mm2, area),
         ]
         if self.result.cohort_size:
